@@ -1,0 +1,104 @@
+"""Work that should be running. A command's id follows from what it is for: planning it twice is planning it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tourney_ray.core.events import AttemptStarted
+from tourney_ray.core.models import RoundType, TaskData, TaskType, TournamentType, TrainingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AskMiners:
+    """Ask the registry's miners for their repositories, all but those that are in."""
+
+    tournament_id: str
+    tournament_type: TournamentType
+    number: int
+    known: frozenset[str]
+
+    @property
+    def command_id(self) -> str:
+        """`ask/{tournament}/{pass}`."""
+        return f"ask/{self.tournament_id}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class RevealDrawSeed:
+    """Close registration and reveal the draw seed."""
+
+    tournament_id: str
+
+    @property
+    def command_id(self) -> str:
+        """`reveal-draw/{tournament}`."""
+        return f"reveal-draw/{self.tournament_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RevealSecretSeed:
+    """Reveal the secret seed of a completed tournament."""
+
+    tournament_id: str
+
+    @property
+    def command_id(self) -> str:
+        """`reveal-secret/{tournament}`."""
+        return f"reveal-secret/{self.tournament_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareTask:
+    """Make the task of one slot of a match."""
+
+    tournament_id: str
+    tournament_type: TournamentType
+    round_type: RoundType
+    match_id: str
+    slot: int
+    task_id: str
+
+    @property
+    def command_id(self) -> str:
+        """`prepare/{task}`."""
+        return f"prepare/{self.task_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Run, or take over, one attempt."""
+
+    tournament_id: str
+    spec: TrainingSpec
+    node: str
+    intent: AttemptStarted | None
+    """The fact to record before anything runs; None when the journal holds it already."""
+
+    @property
+    def command_id(self) -> str:
+        """`train/{attempt}`."""
+        return f"train/{self.spec.attempt_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Compute the metric of a training's checkpoint."""
+
+    tournament_id: str
+    task_id: str
+    task_type: TaskType
+    hotkey: str
+    attempt_id: str
+    checkpoint: str
+    data: TaskData
+    number: int
+    failures: int
+    """Failed tries so far; part of the id, so that each retry is a command of its own."""
+
+    @property
+    def command_id(self) -> str:
+        """`evaluate/{attempt}/{evaluation}/{failures}`."""
+        return f"evaluate/{self.attempt_id}/{self.number}/{self.failures}"
+
+
+Command = AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Train | Evaluate

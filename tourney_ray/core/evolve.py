@@ -1,0 +1,165 @@
+"""How a fact changes the state. Total and deterministic; refuses what cannot follow with `IllegalTransition`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from tourney_ray.core import events as e
+from tourney_ray.core.draw import commitment, final_seed, position
+from tourney_ray.core.models import TournamentStatus
+from tourney_ray.core.state import Reign, State, Tournament
+from tourney_ray.core.transitions import need, progress
+from tourney_ray.errors import IllegalTransition
+
+
+def evolve(state: State, fact: e.Fact, at: datetime) -> State:
+    """The state after `fact`, recorded at `at`; raises `IllegalTransition` when it cannot follow."""
+    state = replace(state, seq=state.seq + 1)
+    if isinstance(fact, e.TournamentCreated):
+        return _created(state, fact, at)
+    if isinstance(fact, e.TransferCredited):
+        return _credited(state, fact)
+    if isinstance(fact, e.Charged):
+        return _charged(state, fact)
+    if isinstance(fact, e.TournamentCompleted):
+        return _completed(state, fact, at)
+    tournament = _tournament(state, fact.tournament_id)
+    return _put_tournament(state, _within(tournament, fact, at))
+
+
+def _within(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:
+    """Facts that touch one tournament only."""
+    match fact:
+        case e.RegistrationPassed():
+            return _registration_passed(t, fact, at)
+        case e.EntrantAccepted():
+            return _accepted(t, fact)
+        case e.EntrantRefused():
+            return _refused(t, fact)
+        case e.TournamentActivated():
+            return _activated(t, fact, at)
+        case e.SecretRevealed():
+            return _revealed(t, fact)
+        case _:
+            return progress(t, fact, at)
+
+
+# --- tournaments and money
+
+
+def _created(state: State, fact: e.TournamentCreated, at: datetime) -> State:
+    need(fact.tournament_id not in state.tournaments, fact, "there is a tournament of that id")
+    running = [t.tournament_id for t in state.live() if t.tournament_type is fact.tournament_type]
+    need(not running, fact, f"{running} of its type still runs")
+    tournament = Tournament(
+        tournament_id=fact.tournament_id,
+        tournament_type=fact.tournament_type,
+        rules=fact.rules,
+        draw_commitment=fact.draw_commitment,
+        secret_commitment=fact.secret_commitment,
+        created_at=at,
+        champion=fact.champion,
+        champion_wins=fact.champion_wins,
+    )
+    return _put_tournament(state, tournament)
+
+
+def _credited(state: State, fact: e.TransferCredited) -> State:
+    need(fact.transfer_id not in state.transfers, fact, "the transfer was credited before")
+    balance = state.balances.get(fact.coldkey, 0) + fact.rao
+    balances = {**state.balances, fact.coldkey: balance}
+    return replace(state, balances=balances, transfers=state.transfers | {fact.transfer_id})
+
+
+def _charged(state: State, fact: e.Charged) -> State:
+    tournament = _tournament(state, fact.tournament_id)
+    need(fact.hotkey not in tournament.charges, fact, "it was charged before")
+    balance = state.balances.get(fact.coldkey, 0) - fact.rao
+    need(balance >= 0, fact, "the balance does not cover it")
+    charges = {**tournament.charges, fact.hotkey: fact.rao}
+    state = replace(state, balances={**state.balances, fact.coldkey: balance})
+    return _put_tournament(state, replace(tournament, charges=charges))
+
+
+def _completed(state: State, fact: e.TournamentCompleted, at: datetime) -> State:
+    t = _tournament(state, fact.tournament_id)
+    need(t.status is TournamentStatus.ACTIVE, fact, f"the tournament is {t.status}")
+    t = replace(t, status=TournamentStatus.COMPLETED, completed=fact, completed_at=at)
+    state = _put_tournament(state, t)
+    if fact.winner is None:
+        return state
+    old = state.reigns.get(t.tournament_type)
+    goes_on = old is not None and old.champion.hotkey == fact.winner
+    reign = Reign(
+        champion=t.contestant(fact.winner),
+        wins=t.champion_wins + 1 if fact.title == "defended" else 1,
+        performance_difference=old.performance_difference
+        if old is not None and goes_on
+        else (fact.performance_difference if fact.title == "won" else 0.0),
+        tournament_id=fact.tournament_id,
+    )
+    return replace(state, reigns={**state.reigns, t.tournament_type: reign})
+
+
+# --- registration
+
+
+def _registration_passed(t: Tournament, fact: e.RegistrationPassed, at: datetime) -> Tournament:
+    need(t.status is TournamentStatus.PENDING and not t.unanswered, fact, "registration is not open")
+    need(fact.number == t.passes + 1, fact, f"pass {t.passes + 1} is due")
+    known = {*t.entrants, *((t.champion.hotkey,) if t.champion else ())}
+    asked = tuple(dict.fromkeys(a.hotkey for a in fact.answers if a.hotkey not in known))
+    return replace(t, passes=fact.number, last_pass=fact, unanswered=asked, passed_at=at)
+
+
+def _accepted(t: Tournament, fact: e.EntrantAccepted) -> Tournament:
+    hotkey = fact.entrant.hotkey
+    need(hotkey in t.unanswered, fact, f"{hotkey} waits for no answer")
+    need(hotkey in t.charges, fact, f"{hotkey} was not charged")
+    return replace(
+        t,
+        entrants={**t.entrants, hotkey: fact.entrant},
+        accepted_in={**t.accepted_in, hotkey: fact.number},
+        refusals={h: why for h, why in t.refusals.items() if h != hotkey},
+        unanswered=tuple(h for h in t.unanswered if h != hotkey),
+    )
+
+
+def _refused(t: Tournament, fact: e.EntrantRefused) -> Tournament:
+    need(fact.hotkey in t.unanswered, fact, f"{fact.hotkey} waits for no answer")
+    refusals = {**t.refusals, fact.hotkey: fact.because}
+    return replace(t, refusals=refusals, unanswered=tuple(h for h in t.unanswered if h != fact.hotkey))
+
+
+def _activated(t: Tournament, fact: e.TournamentActivated, at: datetime) -> Tournament:
+    need(t.status is TournamentStatus.PENDING and not t.unanswered, fact, "registration is not done")
+    need(commitment(fact.draw_seed) == t.draw_commitment, fact, "the seed is not the one committed to")
+    everyone = [*t.entrants.values(), *((t.champion,) if t.champion else ())]
+    seed = final_seed(fact.draw_seed, [(o.hotkey, o.commit) for o in everyone], fact.beacon)
+    order = sorted(t.entrants, key=lambda h: (t.accepted_in[h], position(seed, 0, "registration", h), h))
+    return replace(
+        t,
+        status=TournamentStatus.ACTIVE,
+        draw_seed=fact.draw_seed,
+        beacon=fact.beacon,
+        seed=seed,
+        entrants={h: t.entrants[h] for h in order},
+        activated_at=at,
+    )
+
+
+def _revealed(t: Tournament, fact: e.SecretRevealed) -> Tournament:
+    need(t.status is TournamentStatus.COMPLETED and not t.secret_seed, fact, "the secret is not due")
+    need(commitment(fact.secret_seed) == t.secret_commitment, fact, "the seed is not the one committed to")
+    return replace(t, secret_seed=fact.secret_seed)
+
+
+def _tournament(state: State, tournament_id: str) -> Tournament:
+    if tournament_id not in state.tournaments:
+        raise IllegalTransition(f"there is no tournament {tournament_id}")
+    return state.tournaments[tournament_id]
+
+
+def _put_tournament(state: State, t: Tournament) -> State:
+    return replace(state, tournaments={**state.tournaments, t.tournament_id: t})

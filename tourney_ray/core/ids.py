@@ -1,0 +1,55 @@
+"""Names of everything, made from what is already known: no clock and no dice (RULES §1)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tourney_ray.core.models import TournamentType
+
+
+def generate_tournament_id(tournament_type: TournamentType, draw_commitment: str, created_at: datetime) -> str:
+    """`tourn_{16 hex}_{YYYYMMDD}`, the date in UTC; the hex digits follow from the type and the seed's commitment."""
+    digest = hashlib.sha256(f"{tournament_type.value}|{draw_commitment}".encode()).hexdigest()
+    return f"tourn_{digest[:16]}_{created_at.astimezone(UTC):%Y%m%d}"
+
+
+def round_id(tournament_id: str, number: int) -> str:
+    """`{tid}_round_{nnn}`; rounds count from 1."""
+    return f"{tournament_id}_round_{number:03d}"
+
+
+def group_id(round_id: str, number: int) -> str:
+    """`{round}_group_{nnn}`; groups count from 1."""
+    return f"{round_id}_group_{number:03d}"
+
+
+def pair_id(round_id: str, number: int) -> str:
+    """`{round}_pair_{nnn}`; pairs count from 1."""
+    return f"{round_id}_pair_{number:03d}"
+
+
+def task_id(match_id: str, slot: int, preparation: int) -> str:
+    """A UUID-shaped id of the `preparation`-th try at the task in that slot of a match."""
+    h = hashlib.sha256(f"{match_id}|{slot}|{preparation}".encode()).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:32]}"
+
+
+def attempt_id(task_id: str, hotkey: str, epoch: int) -> str:
+    """`{task}.{hotkey}.{n}`, n the number of the lease: one id for one intent, however often it is planned."""
+    return f"{task_id}.{hotkey}.{epoch}"
+
+
+def expected_repo_names(tournament_id: str, task_id: str, hotkeys: Sequence[str]) -> dict[str, str]:
+    """The output name of each entrant of a task: `tournament-{tid}-{task_id}-{hotkey[:8]}`.
+
+    An entrant whose first 8 characters another one shares uses as many more as tell it apart.
+    """
+    return {hotkey: f"tournament-{tournament_id}-{task_id}-{_telling_prefix(hotkey, hotkeys)}" for hotkey in hotkeys}
+
+
+def _telling_prefix(hotkey: str, hotkeys: Sequence[str]) -> str:
+    others = [other for other in hotkeys if other != hotkey]
+    lengths = (n for n in range(8, len(hotkey)) if not any(other.startswith(hotkey[:n]) for other in others))
+    return hotkey[: next(lengths, len(hotkey))]

@@ -1,0 +1,269 @@
+"""The words of the tournament: enumerations and small frozen records that facts, ports and reports share.
+
+Everything here is immutable and refuses unknown fields. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Hotkey = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+"""A miner's identity: an ss58 string, or any name of letters, digits, `_`, `.` and `-` up to 64 characters."""
+
+Sha1 = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+"""A full git commit or tree id, lower case."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, refusing unknown fields, comparable by value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class TournamentType(StrEnum):
+    """What is trained: language models or image LoRAs."""
+
+    TEXT = "text"
+    IMAGE = "image"
+
+
+class TournamentStatus(StrEnum):
+    """Life of a tournament (RULES §1)."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class RoundType(StrEnum):
+    """Shape of a round (RULES §3)."""
+
+    GROUP = "group"
+    KNOCKOUT = "knockout"
+    BOSS = "boss"
+
+
+class RoundStatus(StrEnum):
+    """Life of a round: drawn, with all its tasks ready, decided."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+
+
+class TaskType(StrEnum):
+    """What a training is for; the text values are the contract's `--task-type` words."""
+
+    INSTRUCT = "InstructTextTask"
+    CHAT = "ChatTask"
+    DPO = "DpoTask"
+    GRPO = "GrpoTask"
+    IMAGE = "ImageTask"
+
+
+class TaskStatus(StrEnum):
+    """Life of a task: its entrants train, their checkpoints are evaluated, a ranking stands or nothing could."""
+
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class TrainingStatus(StrEnum):
+    """Life of one training, that is of (task, entrant) over all its attempts (RULES §6)."""
+
+    PENDING = "pending"
+    TRAINING = "training"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class AttemptStatus(StrEnum):
+    """Life of one attempt."""
+
+    TRAINING = "training"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class Blame(StrEnum):
+    """Whose fault a failure is. Only the miner's costs an attempt."""
+
+    MINER = "miner"
+    PLATFORM = "platform"
+    EVALUATOR = "evaluator"
+
+
+class Direction(StrEnum):
+    """Which way a metric is better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+
+
+class Metric(Record):
+    """A number that compares checkpoints, with the direction in which it is better."""
+
+    name: str
+    direction: Direction
+
+    def better(self, one: float, other: float) -> bool:
+        """Whether `one` is strictly better than `other`."""
+        return one < other if self.direction is Direction.LOWER else one > other
+
+    def gain(self, old: float, new: float) -> float:
+        """How much better `new` is than `old`, negative when it is worse."""
+        return old - new if self.direction is Direction.LOWER else new - old
+
+    def improved(self, value: float, step: float) -> float:
+        """`value` made better by `step`."""
+        return value - step if self.direction is Direction.LOWER else value + step
+
+    def sort_key(self, value: float) -> float:
+        """A key that sorts the best value first."""
+        return value if self.direction is Direction.LOWER else -value
+
+
+LOSS = Metric(name="loss", direction=Direction.LOWER)
+REWARD = Metric(name="reward", direction=Direction.HIGHER)
+
+METRICS: dict[TaskType, Metric] = {
+    TaskType.INSTRUCT: LOSS,
+    TaskType.CHAT: LOSS,
+    TaskType.DPO: LOSS,
+    TaskType.GRPO: REWARD,
+    TaskType.IMAGE: LOSS,
+}
+"""The only place that knows which task types want a high number (RULES, words)."""
+
+
+class GpuRequirement(StrEnum):
+    """The GPUs that one training holds (RULES §5). H100s are counted, an A100 training holds one."""
+
+    H100_1X = "1xH100"
+    H100_2X = "2xH100"
+    H100_4X = "4xH100"
+    H100_8X = "8xH100"
+    A100 = "A100"
+
+    @property
+    def gpu_type(self) -> str:
+        """The Ray custom resource: `H100` or `A100`."""
+        return "A100" if self is GpuRequirement.A100 else "H100"
+
+    @property
+    def gpus(self) -> int:
+        """How many of them, 1 to 8."""
+        return 1 if self is GpuRequirement.A100 else int(self.value.split("x", 1)[0])
+
+
+class Miner(Record):
+    """A miner of the registry: who it is, which account pays, and where it answers."""
+
+    hotkey: Hotkey
+    coldkey: Hotkey
+    ip: str
+    port: int = Field(ge=1, le=65535)
+
+
+class DatasetType(Record):
+    """How the columns of a text data set are read; the contract's `--dataset-type` document."""
+
+    field_instruction: str = "instruction"
+    field_input: str | None = None
+    field_output: str | None = "output"
+    field_system: str | None = None
+    system_prompt: str = ""
+    system_format: str = "{system}"
+    format: str | None = None
+    """Prompt of a row whose input is not empty; None stands for `"{instruction} {input}"`."""
+    no_input_format: str | None = None
+    """Prompt of a row without input; None stands for `"{instruction}"`."""
+
+
+class TaskData(Record):
+    """What a task is trained and evaluated on. Paths are relative to the operator's store of task data."""
+
+    model_id: str
+    """The contract's `--model`, such as `org/name`."""
+    model_params: int = Field(gt=0)
+    """Parameters of the model; never unknown (RULES §5)."""
+    model_path: str
+    dataset_path: str
+    """Training rows; the only data that a trainer ever sees."""
+    dataset_sha256: Sha256
+    dataset_rows: int = Field(gt=0)
+    test_path: str
+    test_sha256: Sha256
+    test_rows: int = Field(gt=0)
+    dataset_type: DatasetType = DatasetType()
+    sequence_len: int = Field(gt=0)
+    """Longest row that is evaluated, tokens."""
+
+
+class TrainingSpec(Record):
+    """All that a trainer needs for one attempt; the same limits, data and GPU type for every entrant of a task."""
+
+    attempt_id: str
+    tournament_id: str
+    task_id: str
+    task_type: TaskType
+    hotkey: Hotkey
+    repo: str
+    commit: Sha1
+    tree_hash: Sha1
+    expected_repo_name: str
+    data: TaskData
+    hours_to_complete: float = Field(gt=0)
+    gpu_requirement: GpuRequirement
+    epoch: int = Field(ge=1)
+    """Number of this lease of the training; a watcher with an older one is ignored."""
+
+
+class Trained(Record):
+    """A training that left an output folder to evaluate."""
+
+    checkpoint: str
+    """Where the collected output lies."""
+    seconds: float = Field(ge=0)
+    stopped_at_deadline: bool = False
+    log_tail: str = ""
+
+
+class Failed(Record):
+    """A training that left nothing to evaluate, whose fault it is, and why."""
+
+    blame: Blame
+    kind: str
+    reason: str
+    seconds: float = Field(default=0.0, ge=0)
+    log_tail: str = ""
+
+
+TrainingOutcome = Trained | Failed
+
+
+class Evaluated(Record):
+    """The metric of one checkpoint, with what it takes to trust it."""
+
+    value: float
+    """Mean of `per_row`; may be NaN or infinite, which the ranking refuses."""
+    per_row: tuple[float, ...] = ()
+    """Shape (rows,): what the value is the mean of, in the order of the test rows."""
+    fine_tuned: bool = True
+    """Whether the weights differ from the base model's (RULES §7)."""
+    distance: float = 0.0
+    """Relative distance of the weights from the base model's, ≥ 0."""
+    digest: str = ""
+    """SHA-256 over the bf16 tensors; equal digests are the same submission."""
+    refused: str = ""
+    """Why the checkpoint was not evaluated at all; empty when it was."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    seconds: float = Field(default=0.0, ge=0)

@@ -1,0 +1,190 @@
+"""Work that should be running and is not. Level-triggered: after a crash, replay and plan are the whole recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tourney_ray.core import ids
+from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask, RevealDrawSeed, RevealSecretSeed, Train
+from tourney_ray.core.events import AttemptStarted
+from tourney_ray.core.models import (
+    RoundStatus,
+    TournamentStatus,
+    Trained,
+    TrainingSpec,
+    TrainingStatus,
+)
+from tourney_ray.core.placement import Cluster, Request, place
+from tourney_ray.core.state import Attempt, Round, State, Task, Tournament, Training
+from tourney_ray.core.tasks import slots
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What should run, what waits for what, and when to plan again though nothing happened."""
+
+    commands: list[Command] = field(default_factory=list[Command])
+    waits: dict[str, str] = field(default_factory=dict[str, str])
+    """Reason by what waits; every wait has one."""
+    wake_at: list[datetime] = field(default_factory=list[datetime])
+
+    def wants(self, command_id: str) -> bool:
+        """Whether the command is part of the plan: an outcome of any other is stale."""
+        return any(command.command_id == command_id for command in self.commands)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    tournament: Tournament
+    task: Task
+    training: Training
+
+
+def plan(state: State, cluster: Cluster, now: datetime) -> Plan:
+    """All commands that should be running at `now` on that cluster, those already running included."""
+    result = Plan()
+    waiting: list[_Waiting] = []
+    for t in state.tournaments.values():
+        if t.status is TournamentStatus.PENDING:
+            process_pending_tournaments(t, now, result)
+        elif t.status is TournamentStatus.COMPLETED and not t.secret_seed:
+            result.commands.append(RevealSecretSeed(t.tournament_id))
+        elif t.round is not None and t.round.status is RoundStatus.PENDING:
+            _prepare_tasks(t, t.round, now, result)
+        elif t.round is not None and t.round.status is RoundStatus.ACTIVE:
+            waiting += monitor_training_tasks(t, t.round, now, result)
+    _admit(waiting, cluster, state, result)
+    return result
+
+
+def process_pending_tournaments(t: Tournament, now: datetime, result: Plan) -> None:
+    """Ask the miners, activate with enough of them, else ask again later."""
+    if t.unanswered:
+        return
+    enough = len(t.entrants) >= t.rules.min_miners
+    if enough:
+        result.commands.append(RevealDrawSeed(t.tournament_id))
+        return
+    known = frozenset({*t.entrants, *((t.champion.hotkey,) if t.champion else ())})
+    due = t.passed_at + timedelta(minutes=t.rules.reask_minutes) if t.passed_at else now
+    if due <= now:
+        result.commands.append(AskMiners(t.tournament_id, t.tournament_type, t.passes + 1, known))
+        result.waits[t.tournament_id] = "the miners are asked for their repositories"
+        return
+    result.wake_at.append(due)
+    wait = f"{len(t.entrants)} of {t.rules.min_miners} entrants: the miners are asked again at {due:%H:%M:%S} UTC"
+    result.waits[t.tournament_id] = wait
+
+
+def monitor_training_tasks(t: Tournament, active: Round, now: datetime, result: Plan) -> list[_Waiting]:
+    """Watch the attempts that hold a lease, evaluate finished trainings; return those that wait for GPUs."""
+    waiting: list[_Waiting] = []
+    for task in _open_tasks(t, active):
+        for training in task.trainings.values():
+            key = f"{task.task_id}.{training.hotkey}"
+            if training.status is TrainingStatus.TRAINING and training.attempt:
+                result.commands.append(_watch(t, task, training, training.attempt))
+            elif training.terminal and training.evaluated:
+                result.waits[key] = "evaluated; the task's other entrants are not done"
+            elif training.status is TrainingStatus.FAILURE:
+                result.waits[key] = "failed; the task's other entrants are not done"
+            elif training.not_before and training.not_before > now:
+                result.wake_at.append(training.not_before)
+                result.waits[key] = f"a fault of the platform is retried at {training.not_before:%H:%M:%S} UTC"
+            elif training.status is TrainingStatus.SUCCESS:
+                result.commands.append(_evaluate(t, task, training))
+            else:
+                waiting.append(_Waiting(t, task, training))
+    return waiting
+
+
+def _open_tasks(t: Tournament, active: Round) -> Iterator[Task]:
+    for match in active.matches.values():
+        for slot in sorted(match.tasks):
+            task = t.tasks[match.tasks[slot]]
+            if task.decided is None:
+                yield task
+
+
+def _prepare_tasks(t: Tournament, drawn: Round, now: datetime, result: Plan) -> None:
+    if drawn.not_before and drawn.not_before > now:
+        result.wake_at.append(drawn.not_before)
+        result.waits[drawn.round_id] = f"a failed preparation is repeated at {drawn.not_before:%H:%M:%S} UTC"
+        return
+    for match in drawn.matches.values():
+        for slot in range(slots(t.tournament_type, drawn.round_type, t.rules)):
+            if slot in match.tasks:
+                continue
+            task_id = ids.task_id(match.match_id, slot, match.preparations.get(slot, 0) + 1)
+            result.commands.append(
+                PrepareTask(t.tournament_id, t.tournament_type, drawn.round_type, match.match_id, slot, task_id)
+            )
+            result.waits[match.match_id] = "its tasks are prepared"
+
+
+def _admit(waiting: list[_Waiting], cluster: Cluster, state: State, result: Plan) -> None:
+    by_key = {f"{w.task.task_id}.{w.training.hotkey}": w for w in waiting}
+    requests = [Request(key, w.task.gpu_requirement, w.task.hours) for key, w in by_key.items()]
+    placed = place(requests, cluster, state)
+    result.waits.update(placed.waits)
+    for key, node in placed.nodes.items():
+        result.commands.append(_start(by_key[key], node))
+
+
+def _start(w: _Waiting, node: str) -> Train:
+    epoch = len(w.training.attempts) + 1
+    attempt_id = ids.attempt_id(w.task.task_id, w.training.hotkey, epoch)
+    intent = AttemptStarted(
+        tournament_id=w.tournament.tournament_id,
+        task_id=w.task.task_id,
+        hotkey=w.training.hotkey,
+        attempt_id=attempt_id,
+        epoch=epoch,
+        node=node,
+        gpu_type=w.task.gpu_requirement.gpu_type,
+        gpus=w.task.gpu_requirement.gpus,
+    )
+    spec = _spec(w.tournament, w.task, w.training, attempt_id, epoch)
+    return Train(w.tournament.tournament_id, spec, node, intent)
+
+
+def _watch(t: Tournament, task: Task, training: Training, attempt: Attempt) -> Train:
+    spec = _spec(t, task, training, attempt.attempt_id, attempt.epoch)
+    return Train(t.tournament_id, spec, attempt.node, None)
+
+
+def _spec(t: Tournament, task: Task, training: Training, attempt_id: str, epoch: int) -> TrainingSpec:
+    contestant = t.contestant(training.hotkey)
+    return TrainingSpec(
+        attempt_id=attempt_id,
+        tournament_id=t.tournament_id,
+        task_id=task.task_id,
+        task_type=task.task_type,
+        hotkey=training.hotkey,
+        repo=contestant.repo,
+        commit=contestant.commit,
+        tree_hash=contestant.tree_hash,
+        expected_repo_name=training.expected_repo_name,
+        data=task.data,
+        hours_to_complete=task.hours,
+        gpu_requirement=task.gpu_requirement,
+        epoch=epoch,
+    )
+
+
+def _evaluate(t: Tournament, task: Task, training: Training) -> Evaluate:
+    attempt = training.attempts[-1]
+    checkpoint = attempt.outcome.checkpoint if isinstance(attempt.outcome, Trained) else ""
+    return Evaluate(
+        tournament_id=t.tournament_id,
+        task_id=task.task_id,
+        task_type=task.task_type,
+        hotkey=training.hotkey,
+        attempt_id=attempt.attempt_id,
+        checkpoint=checkpoint,
+        data=task.data,
+        number=task.evaluation,
+        failures=training.evaluation_failures,
+    )

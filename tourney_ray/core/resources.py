@@ -1,0 +1,32 @@
+"""Which GPUs a training needs (RULES §5)."""
+
+from __future__ import annotations
+
+from tourney_ray.core.models import GpuRequirement, TaskType
+from tourney_ray.core.rules import Rules
+
+
+def get_tournament_gpu_requirement(task_type: TaskType, model_params: int | None, rules: Rules) -> GpuRequirement:
+    """The GPUs of one training: one A100 for images, else H100s by the model's size and what the task type costs.
+
+    `model_params` counts parameters. Raises `ValueError` when a text model's size is unknown or not positive: a silent
+    single GPU would fail every entrant alike.
+    """
+    if task_type is TaskType.IMAGE:
+        return GpuRequirement.A100
+    if not model_params or model_params < 0:
+        raise ValueError(f"the model of a {task_type.value} has no known size ({model_params}): name its parameters")
+    size_b = model_params / 1e9 * _multiplier(task_type, rules)
+    if size_b <= rules.gpu_threshold_for_2x_h100:
+        return GpuRequirement.H100_1X
+    if size_b <= rules.gpu_threshold_for_4x_h100:
+        return GpuRequirement.H100_2X
+    if size_b <= rules.gpu_threshold_for_8x_h100:
+        return GpuRequirement.H100_4X
+    return GpuRequirement.H100_8X
+
+
+def _multiplier(task_type: TaskType, rules: Rules) -> float:
+    if task_type is TaskType.DPO:
+        return rules.dpo_gpu_multiplier
+    return rules.grpo_gpu_multiplier if task_type is TaskType.GRPO else 1.0

@@ -1,0 +1,189 @@
+"""Every number of a tournament, with its unit and its reason: one frozen model, recorded in the first fact.
+
+`RULES §n` beside a field names the section of `docs/rules.md` that it implements.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from tourney_ray.core.models import Record, TaskType, TournamentType
+
+ROUNDING = 1e-9
+"""How far from 1 shares may sum."""
+
+Range = tuple[float, float]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class HoursBand(Record):
+    """How long a training may last for a data set of up to `rows` rows: a whole number of hours, both ends included."""
+
+    rows: int = Field(gt=0)
+    hours: tuple[int, int]
+
+
+class Rules(Record):
+    """The rules of one tournament. Presets: `Rules()` is `spec`."""
+
+    # Registration (RULES §1, §2)
+    tournament_interval_hours: Positive = 72
+    """Rest between the end of a tournament and the next of its type, hours."""
+    min_miners: int = Field(default=8, ge=2)
+    """Accepted entrants, the champion not counted, that start a tournament."""
+    reask_minutes: Positive = 30
+    """How long to wait before asking the miners again when too few were accepted, minutes."""
+    fee_rao: dict[TournamentType, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=lambda: {
+            TournamentType.TEXT: 200_000_000,
+            TournamentType.IMAGE: 150_000_000,
+        }
+    )
+    """Price of entering, RAO; one charge per (tournament, hotkey)."""
+
+    # Rounds (RULES §3)
+    knockout_at_most: int = Field(default=8, ge=2)
+    """With more entrants than this, a group round comes first."""
+    group_advance: int = Field(default=8, ge=1)
+    """How many of a group advance."""
+
+    # Tasks (RULES §4)
+    group_task: TaskType = TaskType.INSTRUCT
+    """What a text group trains: one task, so that all are compared on the same."""
+    knockout_task_shares: dict[TaskType, Share] = Field(
+        default_factory=lambda: {
+            TaskType.INSTRUCT: 0.5,
+            TaskType.DPO: 0.1875,
+            TaskType.GRPO: 0.3125,
+        }
+    )
+    """Chances of the task types in a text knock-out, laid end to end over [0, 1) in this order; they sum to 1."""
+    boss_tasks: tuple[TaskType, ...] = (
+        TaskType.INSTRUCT,
+        TaskType.INSTRUCT,
+        TaskType.DPO,
+        TaskType.DPO,
+        TaskType.GRPO,
+        TaskType.GRPO,
+    )
+    image_boss_tasks: int = Field(default=6, ge=1)
+    group_model_range_b: Range = (0.1, 4.0)
+    """Size of a group task's model, 10⁹ parameters, both ends included."""
+    knockout_model_range_b: Range = (0.1, 12.0)
+    boss_model_range_b: Range = (12.0, 71.0)
+    group_hours: int = Field(default=2, ge=1)
+    """Time limit of a group task, hours."""
+    text_hours: tuple[HoursBand, ...] = (
+        HoursBand(rows=10_000, hours=(1, 3)),
+        HoursBand(rows=25_000, hours=(2, 4)),
+        HoursBand(rows=50_000, hours=(3, 5)),
+        HoursBand(rows=100_000, hours=(3, 6)),
+        HoursBand(rows=500_000, hours=(4, 6)),
+    )
+    """Time limits by rows; the first band that holds the rows counts, the last one for anything larger."""
+    image_hours: tuple[int, int] = (1, 2)
+    hours_scale: Positive = 1.0
+    """Every time limit is multiplied by this: 1 on real GPUs, less in a demonstration."""
+
+    # GPUs (RULES §5)
+    dpo_gpu_multiplier: Positive = 3
+    """DPO holds two models and two completions per row, so it counts as a model this many times larger."""
+    grpo_gpu_multiplier: Positive = 2
+    gpu_threshold_for_2x_h100: Positive = 4.0
+    """Largest size on one H100, 10⁹ parameters after the multiplier, the bound included."""
+    gpu_threshold_for_4x_h100: Positive = 12.0
+    gpu_threshold_for_8x_h100: Positive = 40.0
+
+    # Trainings (RULES §6)
+    max_training_attempts: int = Field(default=2, ge=1)
+    """The miner's own failures that end a training."""
+    platform_retry_s: Positive = 5.0
+    """First pause after a fault of the platform, seconds; doubled at each further one."""
+    platform_retry_cap_s: Positive = 1800.0
+    training_mem_limit: str = Field(default="24g", pattern=r"^[1-9][0-9]*[kmg]$")
+    """Memory of a training container."""
+    training_nano_cpus: int = Field(default=8_000_000_000, gt=0)
+    """Processor time of a training container, 10⁻⁹ CPUs."""
+
+    # Ranking and verdicts (RULES §7, §8)
+    max_evaluations: int = Field(default=4, ge=1)
+    """How often a task is evaluated, in all, when nobody has a valid metric."""
+    boss_margin_first: Share = 0.10
+    """Margin that a challenger must beat a champion of one win by, as a share of the champion's metric."""
+    boss_margin_decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Each further win makes the margin smaller by this factor: a long reign grows easier to end."""
+    boss_margin_least: Share = 0.03
+
+    # Points and weights (RULES §9)
+    type_weight: dict[TournamentType, Share] = Field(
+        default_factory=lambda: {TournamentType.TEXT: 0.15, TournamentType.IMAGE: 0.10}
+    )
+    """Points of a task in round 1; also the base share of the type in the emission."""
+    weight_decay_rate: Annotated[float, Field(ge=1)] = 8
+    """How much more the first place is worth than the last."""
+    emission_cap: dict[TournamentType, Share] = Field(
+        default_factory=lambda: {TournamentType.TEXT: 0.6, TournamentType.IMAGE: 0.4}
+    )
+    emission_boost_threshold: Share = 0.05
+    """Performance difference up to which a new champion earns no boost."""
+    emission_boost_factor: Positive = 2.0
+    emission_boost_decay: Share = 0.01
+    """Boost lost with each further win of the same reign."""
+    participation_share: Share = 0.0001
+    """Emission of each active participant."""
+    burn_hotkey: str = "burn"
+    """Receives every remainder of the emission."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if abs(sum(self.knockout_task_shares.values()) - 1.0) > ROUNDING:
+            raise ValueError(
+                f"knockout_task_shares sum to {sum(self.knockout_task_shares.values()):g}, they must sum to 1"
+            )
+        thresholds = (self.gpu_threshold_for_2x_h100, self.gpu_threshold_for_4x_h100, self.gpu_threshold_for_8x_h100)
+        if list(thresholds) != sorted(set(thresholds)):
+            raise ValueError(f"gpu thresholds must rise from 2x to 8x, not {thresholds}")
+        for name in ("group_model_range_b", "knockout_model_range_b", "boss_model_range_b", "image_hours"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be a range of positive numbers, not {low:g} to {high:g}")
+        if not self.boss_tasks or not self.text_hours:
+            raise ValueError("boss_tasks and text_hours must not be empty")
+        if self.group_advance > self.knockout_at_most:
+            raise ValueError("group_advance must not be above knockout_at_most, or groups would follow groups for ever")
+        _every_type(self.fee_rao, self.type_weight, self.emission_cap)
+        return self
+
+
+def _every_type(*tables: dict[TournamentType, Any]) -> None:
+    for table in tables:
+        if set(table) != set(TournamentType):
+            raise ValueError("fee_rao, type_weight and emission_cap need a value for each of text and image")
+
+
+OVERVIEW_NAMES = {
+    "TOURNAMENT_INTERVAL_HOURS": "tournament_interval_hours",
+    "MIN_MINERS_FOR_TOURN": "min_miners",
+    "TOURNAMENT_DPO_GPU_MULTIPLIER": "dpo_gpu_multiplier",
+    "TOURNAMENT_GRPO_GPU_MULTIPLIER": "grpo_gpu_multiplier",
+    "TOURNAMENT_GPU_THRESHOLD_FOR_2X_H100": "gpu_threshold_for_2x_h100",
+    "TOURNAMENT_GPU_THRESHOLD_FOR_4X_H100": "gpu_threshold_for_4x_h100",
+    "TOURNAMENT_GPU_THRESHOLD_FOR_8X_H100": "gpu_threshold_for_8x_h100",
+    "MAX_TRAINING_ATTEMPTS": "max_training_attempts",
+    "DEFAULT_TRAINING_CONTAINER_MEM_LIMIT": "training_mem_limit",
+    "DEFAULT_TRAINING_CONTAINER_NANO_CPUS": "training_nano_cpus",
+    "TOURNAMENT_WEIGHT_DECAY_RATE": "weight_decay_rate",
+}
+"""Names of the published overview and the fields they stand for."""
+
+
+def overview_number(rules: Rules, name: str) -> float | int | str:
+    """The number that the published overview calls `name`; raises `KeyError` for a name that it does not have."""
+    if name == "TOURNAMENT_TEXT_WEIGHT":
+        return rules.type_weight[TournamentType.TEXT]
+    if name == "TOURNAMENT_IMAGE_WEIGHT":
+        return rules.type_weight[TournamentType.IMAGE]
+    return getattr(rules, OVERVIEW_NAMES[name])

@@ -1,0 +1,154 @@
+"""Decisions that are ripe in an active tournament: of tasks, of matches, of the tournament (RULES §7, §8, §9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tourney_ray.core import events as e
+from tourney_ray.core.models import METRICS, Failed, Metric, RoundType, TaskStatus, TrainingStatus
+from tourney_ray.core.scoring import Submission, rank_task, spell
+from tourney_ray.core.state import Match, Round, Task, Tournament, Training
+from tourney_ray.core.tasks import slots
+from tourney_ray.core.verdict import (
+    Decision,
+    boss_margin,
+    decide_boss_round,
+    decide_boss_task,
+    decide_group,
+    decide_pair,
+    performance_difference,
+)
+from tourney_ray.core.weights import standings, task_points
+
+# --- tasks
+
+
+def ripe_tasks(t: Tournament, active: Round) -> Iterator[e.Fact]:
+    """The decision of every task whose trainings are terminal and evaluated, or its repetition when nobody is valid."""
+    for match in active.matches.values():
+        for task_id in match.tasks.values():
+            task = t.tasks[task_id]
+            if task.decided is None and _ripe(task):
+                yield _decide_task(t, active, match, task)
+
+
+def _ripe(task: Task) -> bool:
+    return all(
+        training.status is TrainingStatus.FAILURE
+        or (training.status is TrainingStatus.SUCCESS and training.evaluated is not None)
+        for training in task.trainings.values()
+    )
+
+
+def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fact:
+    metric = METRICS[task.task_type]
+    ranking = rank_task(metric, [submission(t, training) for training in task.trainings.values()])
+    valid = sum(r.valid for r in ranking)
+    trained = any(training.status is TrainingStatus.SUCCESS for training in task.trainings.values())
+    if not valid and trained and task.evaluation < t.rules.max_evaluations:
+        again = f"nobody's {metric.name} was valid in evaluation {task.evaluation} of at most {t.rules.max_evaluations}"
+        return e.EvaluationRepeated(
+            tournament_id=t.tournament_id, task_id=task.task_id, number=task.evaluation + 1, because=again
+        )
+    winner, because = _task_winner(t, active, match, metric, ranking)
+    return e.TaskDecided(
+        tournament_id=t.tournament_id,
+        task_id=task.task_id,
+        status=TaskStatus.SUCCESS if valid else TaskStatus.FAILURE,
+        ranking=ranking,
+        winner=winner,
+        because=because,
+    )
+
+
+def submission(t: Tournament, training: Training) -> Submission:
+    """What a terminal training brings to the ranking of its task."""
+    rank = t.registration_rank(training.hotkey)
+    last = training.attempt
+    if training.evaluated is None:
+        reason = last.outcome.reason if last and isinstance(last.outcome, Failed) else "no checkpoint"
+        return Submission(training.hotkey, rank, None, refused=f"training failed: {reason}")
+    result = training.evaluated
+    return Submission(training.hotkey, rank, result.value, result.fine_tuned, result.digest, result.refused)
+
+
+def _task_winner(
+    t: Tournament, active: Round, match: Match, metric: Metric, ranking: Sequence[e.Ranked]
+) -> tuple[str | None, str]:
+    by_hotkey = {r.hotkey: r for r in ranking}
+    if active.round_type is RoundType.BOSS:
+        champion, challenger = (by_hotkey[h] for h in match.entrants)
+        return decide_boss_task(metric, champion, challenger, boss_margin(t.champion_wins, t.rules))
+    best = ranking[0]
+    if not best.valid:
+        return None, "nobody has a valid metric"
+    return best.hotkey, f"{best.hotkey} has the best {metric.name}, {spell(best.value)}"
+
+
+# --- matches
+
+
+def ripe_matches(t: Tournament, active: Round) -> Iterator[e.Fact]:
+    """The verdicts of every match whose tasks are all decided."""
+    for match in active.matches.values():
+        decided = [d for d in (t.tasks[task_id].decided for task_id in match.tasks.values()) if d]
+        if match.decided is None and len(decided) == len(match.tasks):
+            decision = _decide_match(t, active, match, decided)
+            yield e.MatchDecided(
+                tournament_id=t.tournament_id,
+                match_id=match.match_id,
+                advancing=decision.advancing,
+                verdicts=decision.verdicts,
+                because=decision.because,
+            )
+
+
+def _decide_match(t: Tournament, active: Round, match: Match, decided: Sequence[e.TaskDecided]) -> Decision:
+    if active.round_type is RoundType.BOSS:
+        champion, challenger = match.entrants
+        return decide_boss_round(champion, challenger, decided, slots(t.tournament_type, RoundType.BOSS, t.rules))
+    if active.round_type is RoundType.GROUP:
+        return decide_group(decided[0].ranking, t.rules)
+    return decide_pair(decided[0].ranking, METRICS[t.tasks[decided[0].task_id].task_type])
+
+
+# --- the end
+
+
+def complete_after_boss_round(t: Tournament, boss: Round) -> e.TournamentCompleted:
+    """The end of a tournament whose boss round is decided."""
+    (match,) = boss.matches.values()
+    champion, challenger = match.entrants
+    winner = boss.advancing[0]
+    difference = performance_difference([_boss_values(t.tasks[i], champion, challenger) for i in match.tasks.values()])
+    because = match.decided.because if match.decided else ""
+    return complete(t, winner, "defended" if winner == champion else "won", difference, because)
+
+
+def _boss_values(task: Task, champion: str, challenger: str) -> tuple[Metric, float | None, float | None]:
+    ranking = task.decided.ranking if task.decided else ()
+    values = {r.hotkey: r.value for r in ranking if r.valid}
+    return METRICS[task.task_type], values.get(champion), values.get(challenger)
+
+
+def complete(
+    t: Tournament, winner: str | None, title: e.Title, difference: float, because: str
+) -> e.TournamentCompleted:
+    """The end of a tournament, with the standings of all who earned any points."""
+    champion = t.champion.hotkey if t.champion else None
+    wins = [(r.number, _winner(t, i)) for r in t.rounds for m in r.matches.values() for i in m.tasks.values()]
+    points = task_points(wins, t.rules.type_weight[t.tournament_type], {h for h in (champion, winner) if h is not None})
+    dethroned = champion if winner != champion else None
+    return e.TournamentCompleted(
+        tournament_id=t.tournament_id,
+        winner=winner,
+        title=title,
+        performance_difference=difference,
+        standings=standings(points, winner, dethroned, t.rules.weight_decay_rate),
+        because=because,
+    )
+
+
+def _winner(t: Tournament, task_id: str) -> str | None:
+    decided = t.tasks[task_id].decided
+    return decided.winner if decided else None

@@ -1,0 +1,204 @@
+"""What is the case now: the journal, folded. Made by `evolve` only; nothing here decides.
+
+All records are frozen and share what did not change with the state before them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tourney_ray.core.events import MatchDecided, OfferVetted, RegistrationPassed, TaskDecided, TournamentCompleted
+from tourney_ray.core.models import (
+    AttemptStatus,
+    Blame,
+    Evaluated,
+    Failed,
+    GpuRequirement,
+    RoundStatus,
+    RoundType,
+    TaskData,
+    TaskType,
+    TournamentStatus,
+    TournamentType,
+    Trained,
+    TrainingStatus,
+)
+from tourney_ray.core.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One lease of GPUs for one training."""
+
+    attempt_id: str
+    epoch: int
+    node: str
+    gpu_type: str
+    gpus: int
+    started_at: datetime
+    status: AttemptStatus = AttemptStatus.TRAINING
+    running_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: Trained | Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One entrant's work on one task, over all its attempts and evaluations."""
+
+    task_id: str
+    hotkey: str
+    expected_repo_name: str
+    status: TrainingStatus = TrainingStatus.PENDING
+    attempts: tuple[Attempt, ...] = ()
+    not_before: datetime | None = None
+    """No new attempt or evaluation earlier than this."""
+    evaluated: Evaluated | None = None
+    """Metric of the task's current evaluation."""
+    evaluation_failures: int = 0
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    def failures(self, *blames: Blame) -> int:
+        """How many attempts failed by the fault of any of these."""
+        return sum(isinstance(a.outcome, Failed) and a.outcome.blame in blames for a in self.attempts)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more will be trained."""
+        return self.status in (TrainingStatus.SUCCESS, TrainingStatus.FAILURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A model, data and a time limit, the same for all entrants of a match."""
+
+    task_id: str
+    match_id: str
+    slot: int
+    task_type: TaskType
+    hours: float
+    data: TaskData
+    gpu_requirement: GpuRequirement
+    trainings: dict[str, Training] = field(default_factory=dict[str, Training])
+    """By hotkey; empty until the round is active."""
+    evaluation: int = 1
+    """Which evaluation is under way, 1 to `max_evaluations`."""
+    decided: TaskDecided | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Entrants compared on the same tasks."""
+
+    match_id: str
+    entrants: tuple[str, ...]
+    tasks: dict[int, str] = field(default_factory=dict[int, str])
+    """Task ids by slot; complete when the round becomes active."""
+    preparations: dict[int, int] = field(default_factory=dict[int, int])
+    """Failed preparations by slot."""
+    decided: MatchDecided | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """All matches that are played at the same time."""
+
+    round_id: str
+    number: int
+    round_type: RoundType
+    matches: dict[str, Match]
+    byes: tuple[str, ...]
+    drawn_at: datetime
+    status: RoundStatus = RoundStatus.PENDING
+    advancing: tuple[str, ...] = ()
+    not_before: datetime | None = None
+    """No new preparation of a task earlier than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tournament:
+    """One tournament from its announcement to its standings."""
+
+    tournament_id: str
+    tournament_type: TournamentType
+    rules: Rules
+    draw_commitment: str
+    secret_commitment: str
+    created_at: datetime
+    champion: OfferVetted | None
+    champion_wins: int
+    status: TournamentStatus = TournamentStatus.PENDING
+    entrants: dict[str, OfferVetted] = field(default_factory=dict[str, OfferVetted])
+    """By hotkey, without the champion; in registration order once active."""
+    accepted_in: dict[str, int] = field(default_factory=dict[str, int])
+    refusals: dict[str, str] = field(default_factory=dict[str, str])
+    """Latest reason by hotkey, of those who are not in."""
+    charges: dict[str, int] = field(default_factory=dict[str, int])
+    """RAO by hotkey."""
+    last_pass: RegistrationPassed | None = None
+    passes: int = 0
+    unanswered: tuple[str, ...] = ()
+    """Hotkeys of the last pass that are neither accepted nor refused yet, in the order in which it lists them."""
+    passed_at: datetime | None = None
+    seed: str = ""
+    """S of the draws; empty before activation."""
+    draw_seed: str = ""
+    beacon: str = ""
+    secret_seed: str = ""
+    rounds: tuple[Round, ...] = ()
+    tasks: dict[str, Task] = field(default_factory=dict[str, Task])
+    completed: TournamentCompleted | None = None
+    activated_at: datetime | None = None
+    completed_at: datetime | None = None
+
+    @property
+    def round(self) -> Round | None:
+        """The latest round."""
+        return self.rounds[-1] if self.rounds else None
+
+    def contestant(self, hotkey: str) -> OfferVetted:
+        """The entrant or the champion of that hotkey; raises `KeyError` for anybody else."""
+        if self.champion and hotkey == self.champion.hotkey:
+            return self.champion
+        return self.entrants[hotkey]
+
+    def registration_rank(self, hotkey: str) -> int:
+        """Place in the registration order: the champion −1, entrants from 0; raises `ValueError` for strangers."""
+        if self.champion and hotkey == self.champion.hotkey:
+            return -1
+        return list(self.entrants).index(hotkey)
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """Who holds a title, since when, and how clearly it was won."""
+
+    champion: OfferVetted
+    wins: int
+    """Consecutive completed wins, won or defended."""
+    performance_difference: float
+    """Of the first win of this reign."""
+    tournament_id: str
+    """The latest tournament won."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that the journal says."""
+
+    seq: int = 0
+    tournaments: dict[str, Tournament] = field(default_factory=dict[str, Tournament])
+    reigns: dict[TournamentType, Reign] = field(default_factory=dict[TournamentType, Reign])
+    balances: dict[str, int] = field(default_factory=dict[str, int])
+    """RAO by coldkey; never negative."""
+    transfers: frozenset[str] = frozenset()
+    """Ids of the transfers already credited."""
+
+    def live(self) -> list[Tournament]:
+        """Tournaments that are neither completed nor cancelled, in order of creation."""
+        return [t for t in self.tournaments.values() if t.status in (TournamentStatus.PENDING, TournamentStatus.ACTIVE)]

@@ -1,0 +1,105 @@
+"""Which tasks a round has and who trains them (RULES §4). The secret seed chooses, so nobody can prepare for a task."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tourney_ray.core.draw import position
+from tourney_ray.core.events import Assignment
+from tourney_ray.core.ids import expected_repo_names
+from tourney_ray.core.models import RoundType, TaskType, TournamentType
+from tourney_ray.core.rules import Range, Rules
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """What a task source is asked for."""
+
+    task_type: TaskType
+    model_range_b: Range
+    seed: bytes
+    """32 bytes for the choice of model, data and split."""
+
+
+def slots(tournament_type: TournamentType, round_type: RoundType, rules: Rules) -> int:
+    """How many tasks each match of such a round has."""
+    if round_type is not RoundType.BOSS:
+        return 1
+    return rules.image_boss_tasks if tournament_type is TournamentType.IMAGE else len(rules.boss_tasks)
+
+
+def choose_task(
+    secret_seed: str,
+    tournament_type: TournamentType,
+    round_type: RoundType,
+    match_id: str,
+    slot: int,
+    task_id: str,
+    rules: Rules,
+) -> TaskRequest:
+    """The task in that slot of a match. Its type follows from the match and slot; its seed from the task's id."""
+    task_type = _task_type(secret_seed, tournament_type, round_type, match_id, slot, rules)
+    ranges = {
+        RoundType.GROUP: rules.group_model_range_b,
+        RoundType.KNOCKOUT: rules.knockout_model_range_b,
+        RoundType.BOSS: rules.boss_model_range_b,
+    }
+    return TaskRequest(task_type, ranges[round_type], task_seed(secret_seed, "task", task_id))
+
+
+def task_seed(secret_seed: str, purpose: str, task_id: str) -> bytes:
+    """32 bytes for one purpose of one task: SHA-256 of `{secret hex}|{purpose}|{task id}`."""
+    return hashlib.sha256(f"{secret_seed}|{purpose}|{task_id}".encode()).digest()
+
+
+def training_hours(
+    secret_seed: str, tournament_type: TournamentType, round_type: RoundType, task_id: str, rows: int, rules: Rules
+) -> float:
+    """Time limit of a task, hours: fixed in a text group, else a whole number drawn from the data's band, scaled."""
+    if tournament_type is TournamentType.IMAGE:
+        low, high = rules.image_hours
+    elif round_type is RoundType.GROUP:
+        low = high = rules.group_hours
+    else:
+        low, high = next((b.hours for b in rules.text_hours if rows <= b.rows), rules.text_hours[-1].hours)
+    u = position(secret_seed, 0, "hours", task_id)
+    return min(high, low + int(u * (high - low + 1))) * rules.hours_scale
+
+
+def assign_nodes_to_tournament_tasks(
+    tournament_id: str, tasks: Iterable[tuple[str, Sequence[str]]]
+) -> tuple[Assignment, ...]:
+    """The assignments of a round: every entrant of a match to each of its tasks, with the name of its output.
+
+    `tasks` are (task id, hotkeys of its match).
+    """
+    return tuple(
+        Assignment(task_id=task_id, hotkey=hotkey, expected_repo_name=name)
+        for task_id, hotkeys in tasks
+        for hotkey, name in expected_repo_names(tournament_id, task_id, hotkeys).items()
+    )
+
+
+def _task_type(
+    secret_seed: str, tournament_type: TournamentType, round_type: RoundType, match_id: str, slot: int, rules: Rules
+) -> TaskType:
+    if tournament_type is TournamentType.IMAGE:
+        return TaskType.IMAGE
+    if round_type is RoundType.GROUP:
+        return rules.group_task
+    if round_type is RoundType.BOSS:
+        return rules.boss_tasks[slot]
+    return draw_text_task_type(position(secret_seed, 0, "task-type", match_id), rules)
+
+
+def draw_text_task_type(u: float, rules: Rules) -> TaskType:
+    """The knock-out task type at `u` in [0, 1]: below 0.5 Instruct, below 0.6875 DPO, else GRPO in `spec`."""
+    bound = 0.0
+    shares = [(task_type, share) for task_type, share in rules.knockout_task_shares.items() if share > 0]
+    for task_type, share in shares:
+        bound += share
+        if u < bound:
+            return task_type
+    return shares[-1][0]

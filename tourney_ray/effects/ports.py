@@ -1,0 +1,64 @@
+"""The outside worlds, as the driver sees them: one Protocol each, with a real thing and a fake behind it.
+
+An effect raises `MinerFault` or `PlatformFault`; anything else it raises is a defect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from tourney_ray.core.models import Evaluated, Miner, TaskData, TaskType, TournamentType, TrainingOutcome, TrainingSpec
+
+
+class Clock(Protocol):
+    """Time, as an argument."""
+
+    def now(self) -> datetime:
+        """The current moment, aware, UTC."""
+        ...
+
+
+class MinerRegistry(Protocol):
+    """Who may enter."""
+
+    def miners(self) -> Sequence[Miner]:
+        """All registered miners, in a stable order."""
+        ...
+
+
+class TaskSource(Protocol):
+    """Models and data sets, made into tasks."""
+
+    def prepare(self, task_id: str, task_type: TaskType, seed: bytes, model_range_b: tuple[float, float]) -> TaskData:
+        """Data of a new task, split into train and test by `seed`, with a model in the range (10⁹ parameters)."""
+        ...
+
+
+class Trainer(Protocol):
+    """Runs one attempt of a stranger's training code."""
+
+    def train(self, spec: TrainingSpec, source: Path, on_start: Callable[[], None]) -> TrainingOutcome:
+        """Run the repository tree at `source` to its end or its deadline and collect its output.
+
+        Calls `on_start` once the code runs. Returns a miner's failure as `Failed`; raises `PlatformFault` for ours.
+        """
+        ...
+
+
+class Evaluator(Protocol):
+    """Computes the metric of one checkpoint."""
+
+    def evaluate(self, task_type: TaskType, data: TaskData, checkpoint: Path, seed: bytes) -> Evaluated:
+        """The metric of `checkpoint` on the task's test rows; raises `PlatformFault` when it cannot tell."""
+        ...
+
+
+class Publisher(Protocol):
+    """Publishes a winner's repository."""
+
+    def publish(self, tournament_type: TournamentType, tournament_id: str, position: int, source: Path) -> str:
+        """Push the tree at `source` as the winner of that position; the pushed commit."""
+        ...
