@@ -36,6 +36,10 @@ class NotAllowed(UserError):
     """The thing exists and is refused: a newer schema, a locked journal, an edited fact."""
 
 
+class AuditDifference(NotAllowed):
+    """A journal that was altered, or that says something else than the rules give."""
+
+
 class MinerFault(TourneyError):
     """The entrant's own doing; costs it an attempt or its place."""
 

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tourney_ray.core.events import AttemptStarted
+from tourney_ray.core.events import AttemptStarted, OfferVetted
 from tourney_ray.core.models import RoundType, TaskData, TaskType, TournamentType, TrainingSpec
+from tourney_ray.core.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Announce the next tournament of a type, with commitments to two fresh seeds."""
+
+    tournament_type: TournamentType
+    number: int
+    """How many of its type there will have been, from 1."""
+    champion: OfferVetted | None
+    """Who holds the title; None before the first tournament."""
+    champion_wins: int
+    rules: Rules
+
+    @property
+    def command_id(self) -> str:
+        """`announce/{type}/{number}`."""
+        return f"announce/{self.tournament_type.value}/{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +120,4 @@ class Evaluate:
         return f"evaluate/{self.attempt_id}/{self.number}/{self.failures}"
 
 
-Command = AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Train | Evaluate
+Command = Announce | AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Train | Evaluate

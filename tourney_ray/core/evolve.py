@@ -134,6 +134,7 @@ def _refused(t: Tournament, fact: e.EntrantRefused) -> Tournament:
 
 def _activated(t: Tournament, fact: e.TournamentActivated, at: datetime) -> Tournament:
     need(t.status is TournamentStatus.PENDING and not t.unanswered, fact, "registration is not done")
+    need(len(t.entrants) >= t.rules.min_miners, fact, f"{len(t.entrants)} of {t.rules.min_miners} entrants are in")
     need(commitment(fact.draw_seed) == t.draw_commitment, fact, "the seed is not the one committed to")
     everyone = [*t.entrants.values(), *((t.champion,) if t.champion else ())]
     seed = final_seed(fact.draw_seed, [(o.hotkey, o.commit) for o in everyone], fact.beacon)

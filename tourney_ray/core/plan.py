@@ -7,18 +7,31 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from tourney_ray.core import ids
-from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask, RevealDrawSeed, RevealSecretSeed, Train
+from tourney_ray.core.commands import (
+    Announce,
+    AskMiners,
+    Command,
+    Evaluate,
+    PrepareTask,
+    RevealDrawSeed,
+    RevealSecretSeed,
+    Train,
+)
 from tourney_ray.core.events import AttemptStarted
 from tourney_ray.core.models import (
     RoundStatus,
     TournamentStatus,
+    TournamentType,
     Trained,
     TrainingSpec,
     TrainingStatus,
 )
 from tourney_ray.core.placement import Cluster, Request, place
-from tourney_ray.core.state import Attempt, Round, State, Task, Tournament, Training
+from tourney_ray.core.schedule import Agenda, process_tournament_scheduling
+from tourney_ray.core.state import Attempt, Match, Round, State, Task, Tournament, Training
 from tourney_ray.core.tasks import slots
+
+NOTHING_ANNOUNCED = Agenda()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +55,38 @@ class _Waiting:
     training: Training
 
 
-def plan(state: State, cluster: Cluster, now: datetime) -> Plan:
+def plan(state: State, cluster: Cluster, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED) -> Plan:
     """All commands that should be running at `now` on that cluster, those already running included."""
     result = Plan()
     waiting: list[_Waiting] = []
     for t in state.tournaments.values():
+        last = t.round if t.status is TournamentStatus.ACTIVE else None
         if t.status is TournamentStatus.PENDING:
             process_pending_tournaments(t, now, result)
         elif t.status is TournamentStatus.COMPLETED and not t.secret_seed:
             result.commands.append(RevealSecretSeed(t.tournament_id))
-        elif t.round is not None and t.round.status is RoundStatus.PENDING:
-            _prepare_tasks(t, t.round, now, result)
-        elif t.round is not None and t.round.status is RoundStatus.ACTIVE:
-            waiting += monitor_training_tasks(t, t.round, now, result)
+        elif last is not None and last.status is RoundStatus.PENDING:
+            _prepare_tasks(t, last, now, result)
+        elif last is not None and last.status is RoundStatus.ACTIVE:
+            waiting += monitor_training_tasks(t, last, now, result)
     _admit(waiting, cluster, state, result)
+    for tournament_type in agenda.types:
+        _announce(state, tournament_type, agenda, now, result)
     return result
+
+
+def _announce(state: State, tournament_type: TournamentType, agenda: Agenda, now: datetime, result: Plan) -> None:
+    held = sum(t.tournament_type is tournament_type for t in state.tournaments.values())
+    due = process_tournament_scheduling(state, tournament_type, agenda.rules, now)
+    if due is None or (held and not agenda.endless):
+        return
+    if due > now:
+        result.wake_at.append(due)
+        result.waits[tournament_type.value] = f"the next {tournament_type.value} tournament starts at {due:%F %T} UTC"
+        return
+    reign = state.reigns.get(tournament_type)
+    champion, wins = (reign.champion, reign.wins) if reign else (None, 0)
+    result.commands.append(Announce(tournament_type, held + 1, champion, wins, agenda.rules))
 
 
 def process_pending_tournaments(t: Tournament, now: datetime, result: Plan) -> None:
@@ -92,7 +122,7 @@ def monitor_training_tasks(t: Tournament, active: Round, now: datetime, result: 
                 result.waits[key] = "failed; the task's other entrants are not done"
             elif training.not_before and training.not_before > now:
                 result.wake_at.append(training.not_before)
-                result.waits[key] = f"a fault of the platform is retried at {training.not_before:%H:%M:%S} UTC"
+                result.waits[key] = f"{training.trouble}; tried again at {training.not_before:%H:%M:%S} UTC"
             elif training.status is TrainingStatus.SUCCESS:
                 result.commands.append(_evaluate(t, task, training))
             else:
@@ -109,19 +139,24 @@ def _open_tasks(t: Tournament, active: Round) -> Iterator[Task]:
 
 
 def _prepare_tasks(t: Tournament, drawn: Round, now: datetime, result: Plan) -> None:
-    if drawn.not_before and drawn.not_before > now:
-        result.wake_at.append(drawn.not_before)
-        result.waits[drawn.round_id] = f"a failed preparation is repeated at {drawn.not_before:%H:%M:%S} UTC"
-        return
     for match in drawn.matches.values():
         for slot in range(slots(t.tournament_type, drawn.round_type, t.rules)):
-            if slot in match.tasks:
-                continue
-            task_id = ids.task_id(match.match_id, slot, match.preparations.get(slot, 0) + 1)
-            result.commands.append(
-                PrepareTask(t.tournament_id, t.tournament_type, drawn.round_type, match.match_id, slot, task_id)
-            )
-            result.waits[match.match_id] = "its tasks are prepared"
+            if slot not in match.tasks:
+                _prepare_slot(t, drawn, match, slot, now, result)
+
+
+def _prepare_slot(t: Tournament, drawn: Round, match: Match, slot: int, now: datetime, result: Plan) -> None:
+    key = f"{match.match_id}.{slot}"
+    due = match.not_before.get(slot, now)
+    if due > now:
+        result.wake_at.append(due)
+        result.waits[key] = f"a failed preparation is repeated at {due:%H:%M:%S} UTC"
+        return
+    task_id = ids.task_id(match.match_id, slot, match.preparations.get(slot, 0) + 1)
+    result.commands.append(
+        PrepareTask(t.tournament_id, t.tournament_type, drawn.round_type, match.match_id, slot, task_id)
+    )
+    result.waits[key] = "its task is prepared"
 
 
 def _admit(waiting: list[_Waiting], cluster: Cluster, state: State, result: Plan) -> None:

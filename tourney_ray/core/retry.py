@@ -41,6 +41,6 @@ def after_failure(
 
 
 def back_off_s(failures: int, rules: Rules) -> float:
-    """Pause after the n-th fault of the platform in a row, seconds; `failures` counts from 1."""
+    """Pause after the n-th fault of the platform in one training, seconds; `failures` counts from 1."""
     doublings = min(failures - 1, 30)
     return min(rules.platform_retry_s * 2**doublings, rules.platform_retry_cap_s)

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from collections.abc import Iterable
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from tourney_ray.core.models import Record, TaskType, TournamentType
 
@@ -27,7 +28,9 @@ class HoursBand(Record):
 
 
 class Rules(Record):
-    """The rules of one tournament. Presets: `Rules()` is `spec`."""
+    """The rules of one tournament, every number finite. Presets: `Rules()` is `spec`."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     # Registration (RULES §1, §2)
     tournament_interval_hours: Positive = 72
@@ -139,29 +142,49 @@ class Rules(Record):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if abs(sum(self.knockout_task_shares.values()) - 1.0) > ROUNDING:
-            raise ValueError(
-                f"knockout_task_shares sum to {sum(self.knockout_task_shares.values()):g}, they must sum to 1"
-            )
-        thresholds = (self.gpu_threshold_for_2x_h100, self.gpu_threshold_for_4x_h100, self.gpu_threshold_for_8x_h100)
-        if list(thresholds) != sorted(set(thresholds)):
-            raise ValueError(f"gpu thresholds must rise from 2x to 8x, not {thresholds}")
-        for name in ("group_model_range_b", "knockout_model_range_b", "boss_model_range_b", "image_hours"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be a range of positive numbers, not {low:g} to {high:g}")
-        if not self.boss_tasks or not self.text_hours:
-            raise ValueError("boss_tasks and text_hours must not be empty")
+        _check_tasks(self)
+        _check_ranges(self)
+        _check_shares(self)
         if self.group_advance > self.knockout_at_most:
             raise ValueError("group_advance must not be above knockout_at_most, or groups would follow groups for ever")
-        _every_type(self.fee_rao, self.type_weight, self.emission_cap)
         return self
 
 
-def _every_type(*tables: dict[TournamentType, Any]) -> None:
-    for table in tables:
-        if set(table) != set(TournamentType):
-            raise ValueError("fee_rao, type_weight and emission_cap need a value for each of text and image")
+def _check_tasks(rules: Rules) -> None:
+    if not rules.boss_tasks or not rules.text_hours:
+        raise ValueError("boss_tasks and text_hours must not be empty")
+    if TaskType.IMAGE in {rules.group_task, *rules.knockout_task_shares, *rules.boss_tasks}:
+        raise ValueError(f"group_task, knockout_task_shares and boss_tasks are of text: {TaskType.IMAGE} is not")
+    shares = sum(rules.knockout_task_shares.values())
+    if abs(shares - 1.0) > ROUNDING:
+        raise ValueError(f"knockout_task_shares sum to {shares:g}, they must sum to 1")
+
+
+def _check_ranges(rules: Rules) -> None:
+    _rising("gpu thresholds", (getattr(rules, f"gpu_threshold_for_{n}x_h100") for n in (2, 4, 8)))
+    _rising("rows of text_hours", (band.rows for band in rules.text_hours))
+    ranges: dict[str, Range] = {f"text_hours up to {band.rows} rows": band.hours for band in rules.text_hours}
+    for name in ("group_model_range_b", "knockout_model_range_b", "boss_model_range_b", "image_hours"):
+        ranges[name] = getattr(rules, name)
+    for name, (low, high) in ranges.items():
+        if not 0 < low <= high:
+            raise ValueError(f"{name} must be a range of positive numbers, not {low:g} to {high:g}")
+
+
+def _check_shares(rules: Rules) -> None:
+    if any(set(table) != set(TournamentType) for table in (rules.fee_rao, rules.type_weight, rules.emission_cap)):
+        raise ValueError("fee_rao, type_weight and emission_cap need a value for each of text and image")
+    if any(rules.type_weight[kind] > cap for kind, cap in rules.emission_cap.items()):
+        raise ValueError("emission_cap must not be below type_weight, the share without any boost")
+    caps = sum(rules.emission_cap.values())
+    if caps > 1.0:
+        raise ValueError(f"emission_cap sums to {caps:g}: more than there is")
+
+
+def _rising(what: str, numbers: Iterable[float]) -> None:
+    given = list(numbers)
+    if given != sorted(set(given)):
+        raise ValueError(f"{what} must rise, not {given}")
 
 
 OVERVIEW_NAMES = {

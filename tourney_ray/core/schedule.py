@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from tourney_ray.core.models import TournamentStatus, TournamentType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """Which tournaments are to be held."""
+
+    types: tuple[TournamentType, ...] = ()
+    endless: bool = False
+    """Whether a tournament follows the one before, or one of each type is all."""
+    rules: Rules = field(default_factory=Rules)
+    """Of the tournaments yet to be announced."""
 
 
 def process_tournament_scheduling(

@@ -7,10 +7,12 @@ journal recomputes every decision in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from tourney_ray.core import events as e
 from tourney_ray.core import ids
 from tourney_ray.core.draw import draw_groups, draw_pairs, round_type
+from tourney_ray.core.evolve import evolve
 from tourney_ray.core.fees import shortfall, spell_rao
 from tourney_ray.core.models import RoundStatus, RoundType, TournamentStatus
 from tourney_ray.core.rulings import complete, complete_after_boss_round, ripe_matches, ripe_tasks
@@ -26,6 +28,16 @@ def settle(state: State) -> tuple[e.Fact, ...]:
         if facts:
             return tuple(facts)
     return ()
+
+
+def forced(state: State, fact: e.Fact, at: datetime) -> tuple[list[e.Fact], State]:
+    """`fact` with all that the rules force after it, in the journal's order, and the state after them."""
+    facts, state = [fact], evolve(state, fact, at)
+    while batch := settle(state):
+        for decision in batch:
+            state = evolve(state, decision, at)
+        facts += batch
+    return facts, state
 
 
 def process_pending_rounds(t: Tournament) -> list[e.Fact]:
@@ -66,14 +78,14 @@ def _registration(state: State, t: Tournament) -> list[e.Fact]:
     if isinstance(answer, e.OfferRefused):
         return [_refuse(t, hotkey, answer.reason)]
     fee = t.rules.fee_rao[t.tournament_type]
+    because = f"tree {answer.tree_hash[:12]} passed the vetting, {spell_rao(fee)} paid by {answer.coldkey}"
+    accepted = e.EntrantAccepted(tournament_id=t.tournament_id, entrant=answer, number=t.passes, because=because)
+    if hotkey in t.charges:
+        return [accepted]
     missing = shortfall(answer.coldkey, state.balances.get(answer.coldkey, 0), fee)
     if missing:
         return [_refuse(t, hotkey, missing)]
-    because = f"tree {answer.tree_hash[:12]} passed the vetting, {spell_rao(fee)} paid by {answer.coldkey}"
-    return [
-        e.Charged(tournament_id=t.tournament_id, hotkey=hotkey, coldkey=answer.coldkey, rao=fee),
-        e.EntrantAccepted(tournament_id=t.tournament_id, entrant=answer, number=t.passes, because=because),
-    ]
+    return [e.Charged(tournament_id=t.tournament_id, hotkey=hotkey, coldkey=answer.coldkey, rao=fee), accepted]
 
 
 def _refuse(t: Tournament, hotkey: str, because: str) -> e.EntrantRefused:

@@ -57,6 +57,8 @@ class Training:
     evaluated: Evaluated | None = None
     """Metric of the task's current evaluation."""
     evaluation_failures: int = 0
+    trouble: str = ""
+    """The latest fault of the platform, while it is waited out."""
 
     @property
     def attempt(self) -> Attempt | None:
@@ -101,6 +103,8 @@ class Match:
     """Task ids by slot; complete when the round becomes active."""
     preparations: dict[int, int] = field(default_factory=dict[int, int])
     """Failed preparations by slot."""
+    not_before: dict[int, datetime] = field(default_factory=dict[int, datetime])
+    """No new preparation earlier than this, by slot."""
     decided: MatchDecided | None = None
 
 
@@ -116,8 +120,6 @@ class Round:
     drawn_at: datetime
     status: RoundStatus = RoundStatus.PENDING
     advancing: tuple[str, ...] = ()
-    not_before: datetime | None = None
-    """No new preparation of a task earlier than this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from tourney_ray.core.models import AttemptStatus, Blame, Failed, RoundStatus, T
 from tourney_ray.core.resources import get_tournament_gpu_requirement
 from tourney_ray.core.retry import GiveUp, after_failure, back_off_s
 from tourney_ray.core.state import Attempt, Match, Round, Task, Tournament, Training
+from tourney_ray.core.tasks import slots
 from tourney_ray.errors import IllegalTransition
 
 K = TypeVar("K")
@@ -70,6 +71,7 @@ def _drawn(t: Tournament, fact: e.RoundDrawn, at: datetime) -> Tournament:
 
 def _prepared(t: Tournament, fact: e.TaskPrepared) -> Tournament:
     match = _pending_match(t, fact)
+    need(fact.task_id not in t.tasks, fact, "there is a task of that id")
     task = Task(
         task_id=fact.task_id,
         match_id=fact.match_id,
@@ -86,9 +88,9 @@ def _prepared(t: Tournament, fact: e.TaskPrepared) -> Tournament:
 def _preparation_failed(t: Tournament, fact: e.TaskPreparationFailed, at: datetime) -> Tournament:
     match = _pending_match(t, fact)
     failures = match.preparations.get(fact.slot, 0) + 1
-    t = _put_match(t, replace(match, preparations=_set(match.preparations, fact.slot, failures)))
-    pause = timedelta(seconds=back_off_s(failures, t.rules))
-    return _put_round(t, replace(_round(t, fact), not_before=at + pause))
+    due = at + timedelta(seconds=back_off_s(failures, t.rules))
+    preparations, not_before = _set(match.preparations, fact.slot, failures), _set(match.not_before, fact.slot, due)
+    return _put_match(t, replace(match, preparations=preparations, not_before=not_before))
 
 
 def _round_activated(t: Tournament, fact: e.RoundActivated) -> Tournament:
@@ -141,7 +143,7 @@ def _after_failure(training: Training, failed: Failed, at: datetime, t: Tourname
     if isinstance(step, GiveUp):
         return replace(training, status=TrainingStatus.FAILURE)
     not_before = at + timedelta(seconds=step.pause_s) if step.pause_s else None
-    return replace(training, status=TrainingStatus.PENDING, not_before=not_before)
+    return replace(training, status=TrainingStatus.PENDING, not_before=not_before, trouble=failed.reason)
 
 
 def _evaluated(t: Tournament, fact: e.CheckpointEvaluated) -> Tournament:
@@ -153,7 +155,7 @@ def _evaluation_failed(t: Tournament, fact: e.EvaluationFailed, at: datetime) ->
     training = _evaluating(t, fact)
     failures = training.evaluation_failures + 1
     pause = timedelta(seconds=back_off_s(failures, t.rules))
-    return _put_training(t, replace(training, evaluation_failures=failures, not_before=at + pause))
+    return _put_training(t, replace(training, evaluation_failures=failures, not_before=at + pause, trouble=fact.reason))
 
 
 def _evaluation_repeated(t: Tournament, fact: e.EvaluationRepeated) -> Tournament:
@@ -211,6 +213,8 @@ def _match(t: Tournament, match_id: str, fact: e.Fact) -> Match:
 
 def _pending_match(t: Tournament, fact: e.TaskPrepared | e.TaskPreparationFailed) -> Match:
     match = _match(t, fact.match_id, fact)
+    wanted = slots(t.tournament_type, _round(t, fact).round_type, t.rules)
+    need(fact.slot < wanted, fact, f"a match of this round has {wanted} slots")
     need(fact.slot not in match.tasks, fact, f"slot {fact.slot} of {fact.match_id} has its task")
     return match
 

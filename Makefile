@@ -1,0 +1,58 @@
+# Every target makes what it needs in .venv by itself; `make` alone lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+OUT ?= build/demo
+ARGS ?=
+
+export OMP_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test bench clean
+
+help: ## This list.
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(BIN)/.installed-demo ## A whole tournament on this machine. ARGS="--seed 7 --miners 12", OUT=directory.
+	$(BIN)/tourney demo --out $(OUT) $(ARGS)
+
+check: $(BIN)/.installed-dev ## Style, types and the direction of imports.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo --no-cache
+
+test: check ## check, the core at 100 % of its branches, then every test.
+	$(BIN)/pytest tests/core --cov=tourney_ray.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/pytest $(ARGS)
+
+bench: $(BIN)/.installed-dev ## Every script in benchmarks/.
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+
+clean: ## Removes what was built and every cache; .venv stays.
+	rm -rf build dist .coverage .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	find tourney_ray tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first Python of the list that is new enough and can make an environment.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+		if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "making $(VENV) with $$($$python --version)"; \
+			$$python -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade pip && exit 0; \
+			rm -rf $(VENV); exit 1; \
+		fi; \
+	done; \
+	echo "No Python 3.11 or newer that can make a virtual environment was found." >&2; \
+	echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(BIN)/.installed-demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[eval]'
+	@touch $@
+
+$(BIN)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[eval,notebook,dev]'
+	@touch $@ $(BIN)/.installed-demo

@@ -1,0 +1,307 @@
+"""Whole tournaments in memory, scripted and deterministic: real plans and rulings, made-up miners and metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tourney_ray.core import events as e
+from tourney_ray.core import ids
+from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask, RevealDrawSeed, RevealSecretSeed, Train
+from tourney_ray.core.draw import commitment
+from tourney_ray.core.evolve import evolve
+from tourney_ray.core.models import METRICS, Blame, Direction, Evaluated, Failed, TaskData, TournamentType, Trained
+from tourney_ray.core.placement import Cluster, Node
+from tourney_ray.core.plan import plan
+from tourney_ray.core.rules import Rules
+from tourney_ray.core.settle import settle
+from tourney_ray.core.state import State, Tournament
+from tourney_ray.core.tasks import choose_task, training_hours
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DRAW_SEED = "11" * 32
+SECRET_SEED = "22" * 32
+CHAMPION = "champ"
+CLUSTER = Cluster((Node("n1", {"H100": 8}), Node("n2", {"A100": 2}), Node("n3", {"H100": 8})))
+
+
+def miners(count: int) -> list[str]:
+    """Hotkeys `m00`, `m01` …; without a script a higher number is the better miner."""
+    return [f"m{i:02d}" for i in range(count)]
+
+
+def offer(hotkey: str) -> e.OfferVetted:
+    """What that miner froze: coldkey `c-{hotkey}`, ids made from its name."""
+    frozen = hashlib.sha1(hotkey.encode()).hexdigest()
+    repo = f"https://example.com/{hotkey}.git"
+    return e.OfferVetted(hotkey=hotkey, coldkey=f"c-{hotkey}", repo=repo, commit=frozen, tree_hash=frozen)
+
+
+def credit(hotkey: str, rao: int = 10**9, number: int = 1) -> e.TransferCredited:
+    """The `number`-th transfer to the account of that miner."""
+    return e.TransferCredited(transfer_id=f"t-{hotkey}-{number}", coldkey=f"c-{hotkey}", rao=rao)
+
+
+def data(rows: int = 100, params: int = 10**9) -> TaskData:
+    """Data of a task, of a model with so many parameters."""
+    return TaskData(
+        model_id="org/tiny",
+        model_params=params,
+        model_path="models/tiny",
+        dataset_path="data/train.jsonl",
+        dataset_sha256="0" * 64,
+        dataset_rows=rows,
+        test_path="data/test.jsonl",
+        test_sha256="1" * 64,
+        test_rows=10,
+        sequence_len=128,
+    )
+
+
+def evaluated(value: float, digest: str = "") -> Evaluated:
+    """A metric of two rows whose mean it is."""
+    rows = (value - 0.25, value + 0.25)
+    return Evaluated(value=sum(rows) / 2, per_row=rows, distance=0.5, digest=digest, seconds=2.0)
+
+
+@dataclass(frozen=True)
+class Script:
+    """What does not go by itself. Keys are (round number, hotkey)."""
+
+    values: Mapping[tuple[int, str], float | Evaluated] = field(
+        default_factory=dict[tuple[int, str], "float | Evaluated"]
+    )
+    """Metric in every task of that round; others get one by their skill."""
+    failures: Mapping[tuple[int, str], Sequence[Failed]] = field(
+        default_factory=dict[tuple[int, str], Sequence[Failed]]
+    )
+    """How the first attempts of every training in that round end; the one after them succeeds."""
+    evaluation_failures: Mapping[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    """How often the evaluator fails at that entrant's checkpoints first."""
+    preparation_failures: Mapping[int, int] = field(default_factory=dict[int, int])
+    """How often each slot of that round cannot be prepared first."""
+    refusals: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Reason by hotkey of those that the vetting refuses."""
+    unpaid: frozenset[str] = frozenset()
+    """Hotkeys whose account is empty."""
+
+
+@dataclass
+class Stage:
+    """A state with the facts that led to it; every recorded fact is followed by all that the rules force."""
+
+    state: State = field(default_factory=State)
+    facts: list[tuple[e.Fact, datetime]] = field(default_factory=list[tuple[e.Fact, datetime]])
+    at: datetime = START
+
+    def record(self, fact: e.Fact) -> None:
+        """Let `fact` happen one second after the last one, then settle."""
+        self.at += timedelta(seconds=1)
+        self._happen(fact)
+        while forced := settle(self.state):
+            for each in forced:
+                self._happen(each)
+
+    def _happen(self, fact: e.Fact) -> None:
+        self.state = evolve(self.state, fact, self.at)
+        self.facts.append((fact, self.at))
+
+
+@dataclass(frozen=True)
+class Played:
+    """A tournament that was played."""
+
+    facts: list[tuple[e.Fact, datetime]]
+    state: State
+    tournament_id: str
+
+    @property
+    def tournament(self) -> Tournament:
+        """The tournament at its end."""
+        return self.state.tournaments[self.tournament_id]
+
+
+def play(
+    entrants: int | Sequence[str] = 11,
+    champion: bool = True,
+    script: Script | None = None,
+    rules: Rules | None = None,
+    tournament_type: TournamentType = TournamentType.TEXT,
+    stage: Stage | None = None,
+) -> Played:
+    """A whole tournament, from the transfers to the revealed secret, on a new stage or after what one has seen."""
+    hotkeys = miners(entrants) if isinstance(entrants, int) else list(entrants)
+    game = _Game(stage or Stage(), hotkeys, script or Script(), rules or Rules(), tournament_type)
+    game.open(champion)
+    game.run()
+    return Played(game.stage.facts, game.stage.state, game.tournament_id)
+
+
+def eventful() -> Played:
+    """Two tournaments in which every kind of fact occurs; nobody has a valid metric in the second one."""
+    mine = Failed(blame=Blame.MINER, kind="exit", reason="exit status 1", seconds=0.5, log_tail="boom")
+    ours = Failed(blame=Blame.PLATFORM, kind="node_lost", reason="the node is gone")
+    script = Script(
+        values={(1, "m10"): float("nan")},
+        failures={(1, "m03"): [mine, mine], (1, "m04"): [ours, mine, ours]},
+        evaluation_failures={(1, "m05"): 2},
+        preparation_failures={1: 1},
+        refusals={"m02": "no dockerfile"},
+        unpaid=frozenset({"m01"}),
+    )
+    stage = Stage()
+    play(12, script=script, stage=stage)
+    worthless = {(1, hotkey): float("nan") for hotkey in miners(8)}
+    return play(8, script=Script(values=worthless), tournament_type=TournamentType.IMAGE, stage=stage)
+
+
+def entries(facts: Sequence[tuple[e.Fact, datetime]]) -> list[e.Entry]:
+    """The journal of those facts."""
+    result: list[e.Entry] = []
+    for fact, at in facts:
+        result.append(e.chain(result[-1] if result else None, fact, at))
+    return result
+
+
+@dataclass
+class _Game:
+    stage: Stage
+    hotkeys: list[str]
+    script: Script
+    rules: Rules
+    tournament_type: TournamentType
+    tournament_id: str = ""
+
+    @property
+    def tournament(self) -> Tournament:
+        return self.stage.state.tournaments[self.tournament_id]
+
+    def open(self, champion: bool) -> None:
+        for hotkey in self.hotkeys:
+            transfer = credit(hotkey, number=len(self.stage.state.tournaments) + 1)
+            if hotkey not in self.script.unpaid:
+                self.stage.record(transfer)
+        committed = commitment(DRAW_SEED)
+        self.tournament_id = ids.generate_tournament_id(self.tournament_type, committed, self.stage.at)
+        self.stage.record(
+            e.TournamentCreated(
+                tournament_id=self.tournament_id,
+                tournament_type=self.tournament_type,
+                rules=self.rules,
+                draw_commitment=committed,
+                secret_commitment=commitment(SECRET_SEED),
+                champion=offer(CHAMPION) if champion else None,
+                because="scripted",
+            )
+        )
+
+    def run(self) -> None:
+        while True:
+            now = plan(self.stage.state, CLUSTER, self.stage.at)
+            if now.commands:
+                self._turn(now.commands)
+            elif now.wake_at:
+                self.stage.at = min(now.wake_at)
+            else:
+                return
+
+    def _turn(self, commands: Sequence[Command]) -> None:
+        """All trainings start before any ends, so that leases overlap."""
+        for command in commands:
+            if isinstance(command, Train) and command.intent:
+                self.stage.record(command.intent)
+        for command in commands:
+            self._do(command)
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case AskMiners():
+                self._answer(command)
+            case RevealDrawSeed():
+                self.stage.record(e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=DRAW_SEED))
+            case RevealSecretSeed():
+                self.stage.record(e.SecretRevealed(tournament_id=self.tournament_id, secret_seed=SECRET_SEED))
+            case PrepareTask():
+                self._prepare(command)
+            case Train():
+                self._train(command)
+            case Evaluate():
+                self._evaluate(command)
+            case _:
+                raise AssertionError(f"nobody asked for {command.command_id}")
+
+    def _answer(self, command: AskMiners) -> None:
+        asked = [h for h in self.hotkeys if h not in command.known]
+        answers = tuple(
+            e.OfferRefused(hotkey=h, reason=self.script.refusals[h]) if h in self.script.refusals else offer(h)
+            for h in asked
+        )
+        self.stage.record(
+            e.RegistrationPassed(tournament_id=self.tournament_id, number=command.number, answers=answers)
+        )
+
+    def _prepare(self, c: PrepareTask) -> None:
+        t, last = self.tournament, self.tournament.rounds[-1]
+        where: dict[str, Any] = {
+            "tournament_id": c.tournament_id,
+            "task_id": c.task_id,
+            "match_id": c.match_id,
+            "slot": c.slot,
+        }
+        if last.matches[c.match_id].preparations.get(c.slot, 0) < self.script.preparation_failures.get(last.number, 0):
+            self.stage.record(e.TaskPreparationFailed(**where, reason="the data set has no rows"))
+            return
+        request = choose_task(SECRET_SEED, c.tournament_type, c.round_type, c.match_id, c.slot, c.task_id, t.rules)
+        low, _ = request.model_range_b
+        task_data = data(params=int(low * 10**9))
+        rows = task_data.dataset_rows
+        hours = training_hours(SECRET_SEED, c.tournament_type, c.round_type, c.task_id, rows, t.rules)
+        self.stage.record(e.TaskPrepared(**where, task_type=request.task_type, hours=hours, data=task_data))
+
+    def _train(self, c: Train) -> None:
+        spec = c.spec
+        where: dict[str, Any] = {
+            "tournament_id": c.tournament_id,
+            "task_id": spec.task_id,
+            "hotkey": spec.hotkey,
+            "attempt_id": spec.attempt_id,
+        }
+        planned = self.script.failures.get((self.tournament.rounds[-1].number, spec.hotkey), ())
+        if spec.epoch <= len(planned):
+            self.stage.record(e.AttemptEnded(**where, outcome=planned[spec.epoch - 1]))
+            return
+        self.stage.record(e.AttemptRunning(**where))
+        checkpoint = f"checkpoints/{spec.task_id}/{spec.expected_repo_name}"
+        self.stage.record(e.AttemptEnded(**where, outcome=Trained(checkpoint=checkpoint, seconds=1.5, log_tail="done")))
+
+    def _evaluate(self, c: Evaluate) -> None:
+        key = (self.tournament.rounds[-1].number, c.hotkey)
+        where: dict[str, Any] = {
+            "tournament_id": c.tournament_id,
+            "task_id": c.task_id,
+            "hotkey": c.hotkey,
+            "number": c.number,
+        }
+        if c.failures < self.script.evaluation_failures.get(key, 0):
+            self.stage.record(e.EvaluationFailed(**where, reason="the evaluator was killed"))
+            return
+        self.stage.record(e.CheckpointEvaluated(**where, result=self._result(c, key)))
+
+    def _result(self, c: Evaluate, key: tuple[int, str]) -> Evaluated:
+        scripted = self.script.values.get(key)
+        if isinstance(scripted, Evaluated):
+            return scripted
+        digest = hashlib.sha256(f"{c.task_id}/{c.hotkey}".encode()).hexdigest()
+        if scripted is not None:
+            return evaluated(scripted, digest)
+        lower = METRICS[c.task_type].direction is Direction.LOWER
+        return evaluated(2 - self._skill(c.hotkey) if lower else 2 + self._skill(c.hotkey), digest)
+
+    def _skill(self, hotkey: str) -> float:
+        """In steps of 1/16, exact in binary; a good challenger beats the champion, a middling one does not."""
+        if hotkey == CHAMPION:
+            return 0.25
+        return self.hotkeys.index(hotkey) / 16

@@ -1,0 +1,51 @@
+"""What every test may lean on: skipping with a reason where a machine lacks something, and failing instead under CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from typing import NoReturn
+
+import pytest
+
+PROBES: dict[str, tuple[str, ...]] = {
+    "bwrap": ("--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"),
+    "git": ("--version",),
+}
+"""Arguments with which a tool that works exits 0. Being on the PATH is not enough for a sandbox without its rights."""
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the calling test because of `reason`; fail it under `CI=true`, where everything has to be installed."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"skipped under CI: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def need_tool(tool: str) -> str:
+    """The path of a program that is installed and works; else the calling test is skipped, or fails under CI."""
+    path = shutil.which(tool)
+    if path is None:
+        skip_or_fail(f"{tool} is not installed")
+    if complaint := _complaint(path, PROBES.get(tool)):
+        skip_or_fail(f"{tool} is installed but does not work here: {complaint}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """`need("bwrap")` in a test or fixture: see `need_tool`."""
+    return need_tool
+
+
+@cache
+def _complaint(path: str, probe: tuple[str, ...] | None) -> str:
+    if probe is None:
+        return ""
+    run = subprocess.run([path, *probe], capture_output=True, text=True, timeout=30, check=False)
+    if run.returncode == 0:
+        return ""
+    return run.stderr.strip() or f"exit status {run.returncode}"

@@ -1,0 +1,170 @@
+"""The sample miners at work: real trainings of the tiny model, in the sandbox that is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from tourney_ray.core.models import Failed, GpuRequirement, TaskData, TaskType, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects.sandbox import SandboxTrainer
+from tourney_ray.samples.repositories import MINERS, SampleRepository, sample_tree_hashes, write_sample_repositories
+from tourney_ray.samples.task_data import BASE_MODEL, SampleTasks
+
+
+class Arena:
+    """One task and the sample miners, with what it takes to let them train."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "store"
+        self.miners = {sample.name: sample for sample in write_sample_repositories(folder / "repositories", 6)}
+        self.data: TaskData = SampleTasks(self.root).prepare("task", TaskType.INSTRUCT, b"\x07" * 32, (0, 1))
+        self.trainer = SandboxTrainer(self.root, folder / "work", sample_tree_hashes())
+
+    def train(self, name: str, attempt: int = 1, hours: float = 0.05) -> TrainingOutcome:
+        sample: SampleRepository = self.miners[name]
+        spec = TrainingSpec(
+            attempt_id=f"task/{name}/{attempt}",
+            tournament_id="t",
+            task_id="task",
+            task_type=TaskType.INSTRUCT,
+            hotkey=name,
+            repo=str(sample.path),
+            commit=sample.commit,
+            tree_hash=sample.tree_hash,
+            expected_repo_name=f"tournament-t-task-{name}",
+            data=self.data,
+            hours_to_complete=hours,
+            gpu_requirement=GpuRequirement.H100_1X,
+            epoch=1,
+        )
+        return self.trainer.train(spec, sample.path, lambda: None)
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) -> Arena:
+    """One for all tests of this file: making it takes git, using it takes seconds."""
+    need("git")
+    return Arena(tmp_path_factory.mktemp("arena"))
+
+
+def test_a_training_learns_and_says_so(arena: Arena) -> None:
+    outcome = trained(arena.train("cosine-full"))
+    losses = [line["loss"] for line in metrics(outcome)]
+    assert len(losses) == 80
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    weights = load_file(Path(outcome.checkpoint) / "model.safetensors")
+    base = load_file(BASE_MODEL / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in weights.items()} == {name: w.shape for name, w in base.items()}
+    assert any(not torch.equal(weights[name], base[name]) for name in base)
+    assert (Path(outcome.checkpoint) / "config.json").read_bytes() == (BASE_MODEL / "config.json").read_bytes()
+
+
+def test_adapters_are_written_as_peft_names_them(arena: Arena) -> None:
+    folder = Path(trained(arena.train("lora-wide")).checkpoint)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert (config["r"], config["lora_alpha"], config["bias"]) == (16, 32, "none")
+    assert len(tensors) == 2 * 7 * 3
+    assert tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"].shape == (16, 96)
+    assert tensors["base_model.model.model.layers.2.mlp.down_proj.lora_B.weight"].shape == (96, 16)
+
+
+def test_one_falls_over_once_and_then_trains(arena: Arena) -> None:
+    first, second = arena.train("crash-once", 1), arena.train("crash-once", 2)
+    assert isinstance(first, Failed)
+    assert (first.kind, first.seconds < 1) == ("crashed", True)
+    assert "trainer exited with 1" in first.reason
+    assert trained(second).seconds > first.seconds
+
+
+def test_one_never_writes_anything(arena: Arena) -> None:
+    outcome = arena.train("no-checkpoint")
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "no_checkpoint"
+
+
+def test_a_trainer_saves_what_it_has_before_its_time_is_up(arena: Arena, tmp_path: Path) -> None:
+    output = run_outside(arena, tmp_path / "late", hours=1e-9)
+    assert (output / "metrics.jsonl").read_text() == ""
+    assert (output / "model.safetensors").exists()
+
+
+def test_the_same_recipe_on_the_same_rows_gives_the_same_weights(arena: Arena, tmp_path: Path) -> None:
+    outputs = [run_outside(arena, tmp_path / name) for name in ("one", "two")]
+    assert all(len((output / "metrics.jsonl").read_text().splitlines()) == 8 for output in outputs)
+    assert len({hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest() for output in outputs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--task-type", "PoetryTask"], "unknown task type PoetryTask"),
+        (["--task-type", "DpoTask"], "does not know how to train a DpoTask"),
+        (["--dataset-zip", "x", "--model-type", "sdxl"], "not image models"),
+        (["--task-type", "InstructTextTask"], "--dataset-type and --file-format s3 are needed"),
+        (["--surprise"], "unrecognized arguments: --surprise"),
+    ],
+)
+def test_what_it_cannot_do_it_says_in_one_line(arena: Arena, words: list[str], complaint: str) -> None:
+    given = ["--task-id", "t", "--model", "m", "--expected-repo-name", "r", "--hours-to-complete", "1", *words]
+    done = subprocess.run(
+        [sys.executable, "train.py", *given],
+        cwd=arena.miners["cosine-full"].path,
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert complaint in done.stderr.splitlines()[-1]
+
+
+def test_its_model_is_the_one_that_transformers_loads() -> None:
+    """The trainer's own Qwen2 and the library's give the same logits, in a process that has only the former's code."""
+    script = f"""
+import sys; sys.path.insert(0, {str(MINERS / "shared")!r})
+import pathlib, qwen2, torch
+torch.manual_seed(0)
+model, _ = qwen2.load(pathlib.Path({str(BASE_MODEL)!r}))
+tokens = torch.arange(2 * 17).view(2, 17) * 29 % 1024
+with torch.no_grad():
+    print(model(tokens, torch.ones(2, 17, dtype=torch.bool)).view(2, 17, -1).sum(-1).tolist())
+"""
+    done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True)
+    library = AutoModelForCausalLM.from_pretrained(BASE_MODEL, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = library(input_ids=torch.arange(2 * 17).view(2, 17) * 29 % 1024).logits.sum(-1)
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected, rtol=1e-4, atol=1e-3)
+
+
+def run_outside(arena: Arena, folder: Path, hours: float = 1.0) -> Path:
+    """The output folder of eight steps of a variant, by the trainer itself and outside of any sandbox."""
+    folder.mkdir()
+    for path in (*(MINERS / "shared").glob("*.py"), MINERS / "cosine-full" / "train.py"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "variant.json").write_text('{"steps_scale": 0.1, "seed": 5}')
+    words = ["--task-id", "task", "--model", arena.data.model_id, "--expected-repo-name", "r", "--file-format", "s3"]
+    words += ["--hours-to-complete", str(hours), "--task-type", "InstructTextTask", "--dataset", "x"]
+    words += ["--dataset-type", arena.data.dataset_type.model_dump_json()]
+    env = {"TOURNEY_CACHE": str(arena.root), "TOURNEY_CHECKPOINTS": str(folder / "out"), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "train.py", *words], cwd=folder, env=env, check=True)
+    return folder / "out" / "task" / "r"
+
+
+def trained(outcome: TrainingOutcome) -> Trained:
+    assert isinstance(outcome, Trained), outcome
+    return outcome
+
+
+def metrics(outcome: TrainingOutcome) -> list[dict[str, float]]:
+    path = Path(trained(outcome).checkpoint) / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,357 @@
+"""The journal keeps what it acknowledged and refuses what was altered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.builders import START, Played, credit, entries, eventful
+from tourney_ray.core import events as e
+from tourney_ray.core.events import entry_hash
+from tourney_ray.core.state import State
+from tourney_ray.errors import (
+    AuditDifference,
+    ConfigError,
+    IllegalTransition,
+    JournalConflict,
+    NotAllowed,
+    StorageUnavailable,
+    UserError,
+)
+from tourney_ray.store.journal import Journal
+from tourney_ray.store.second_copy import entry_line, read_copy
+
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from tests.builders import START, credit
+from tourney_ray.store.journal import Journal
+
+journal = Journal.open(Path(sys.argv[1]))
+for number in itertools.count(journal.state.seq + 1):
+    journal.append([credit("a", number=2 * number), credit("b", number=2 * number + 1)], START)
+    print(journal.last.seq, flush=True)
+"""
+
+HOLDER = """
+import sys
+from pathlib import Path
+from tourney_ray.store.journal import Journal
+
+journal = Journal.open(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], Journal]]:
+    """`Journal.open`, with what it opened closed at the end."""
+    journals: list[Journal] = []
+
+    def open_it(path: Path) -> Journal:
+        journals.append(Journal.open(path))
+        return journals[-1]
+
+    yield open_it
+    for journal in journals:
+        journal.close()
+
+
+def run(script: str, folder: Path) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+
+
+def edit(database: Path, sql: str) -> None:
+    connection = duckdb.connect(database)
+    connection.execute(sql)
+    connection.close()
+
+
+def test_a_new_journal_is_empty(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    journal = opened(tmp_path / "state")
+    assert journal.last is None
+    assert journal.state == State()
+    assert list(journal.entries()) == []
+    assert journal.append([], START) == []
+    assert (tmp_path / "state" / "journal.duckdb").exists()
+
+
+def test_what_was_recorded_is_read_back(folder: Path, opened: Callable[[Path], Journal], played: Played) -> None:
+    journal = opened(folder)
+    assert journal.state == played.state
+    assert list(journal.entries()) == entries(played.facts)
+    assert [entry.seq for entry in journal.entries(after=journal.state.seq - 2)] == [
+        journal.state.seq - 1,
+        len(played.facts),
+    ]
+    assert journal.last == entries(played.facts)[-1]
+    assert [entry.fact for entry in read_copy(folder / "journal.jsonl")] == [fact for fact, _ in played.facts]
+
+
+def test_appending_gives_the_chained_entries(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    journal = opened(tmp_path / "other.duckdb")
+    given = journal.append([credit("a"), credit("b")], START)
+    assert given == entries([(credit("a"), START), (credit("b"), START)])
+    assert (tmp_path / "other.jsonl").read_bytes() == b"".join(map(entry_line, given))
+
+
+def test_time_never_goes_back(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    journal = opened(tmp_path)
+    journal.append([credit("a")], START)
+    (entry,) = journal.append([credit("b")], START - timedelta(hours=1))
+    assert entry.at == START
+    with pytest.raises(ValueError, match="no time zone"):
+        journal.append([credit("c")], datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+
+
+def test_an_append_that_fails_changes_nothing(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    journal = opened(tmp_path)
+    journal.append([credit("a")], START)
+    before, copied = journal.state, (tmp_path / "journal.jsonl").read_bytes()
+    stranger = e.EntrantRefused(tournament_id="none", hotkey="a", number=1, because="")
+    with pytest.raises(IllegalTransition):
+        journal.append([credit("b"), stranger], START)
+    too_much = credit("c", rao=2**70)
+    with pytest.raises(StorageUnavailable, match="facts 2 to 3 cannot be recorded"):
+        journal.append([credit("b"), too_much], START)
+    assert journal.state is before
+    assert len(list(journal.entries())) == 1
+    assert journal.connection.execute("SELECT count(*) FROM transfers").fetchone() == (1,)
+    assert (tmp_path / "journal.jsonl").read_bytes() == copied
+    journal.append([credit("b")], START)
+    assert journal.state.seq == 2
+
+
+def test_a_second_writer_of_the_same_process_is_refused(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.append([credit("a")], START)
+    with pytest.raises(JournalConflict, match="ends with fact 1, this writer knows 0"):
+        other.append([credit("b")], START)
+    assert other.state == State()
+    one.append([credit("b")], START)
+
+
+def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
+    with run(HOLDER, tmp_path) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(NotAllowed, match=rf"in use by .*\(PID {holder.pid}\)"):
+            Journal.open(tmp_path)
+        holder.communicate("")
+
+
+def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    acknowledged = 0
+    for lines in (3, 12, 7):
+        with run(WRITER, tmp_path) as writer:
+            assert writer.stdout
+            for _ in range(lines):
+                acknowledged = int(writer.stdout.readline())
+            writer.send_signal(signal.SIGKILL)
+            acknowledged = max([acknowledged, *map(int, writer.stdout.read().splitlines())])
+        journal = opened(tmp_path)
+        assert journal.state.seq >= acknowledged
+        assert journal.state.seq % 2 == 0, "half of an append was kept"
+        assert list(read_copy(tmp_path / "journal.jsonl")) == list(journal.entries())
+        assert sum(journal.state.balances.values()) == journal.state.seq * 10**9
+        journal.close()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_a_copy_that_stayed_behind_is_completed(folder: Path, opened: Callable[[Path], Journal], kept: float) -> None:
+    database = folder / "journal.duckdb"
+    copy = folder / "journal.jsonl"
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[: int(kept * len(whole))])
+    opened(database)
+    assert copy.read_bytes() == whole
+
+
+def test_a_lost_copy_is_made_anew(folder: Path, opened: Callable[[Path], Journal]) -> None:
+    database = folder / "journal.duckdb"
+    copy = folder / "journal.jsonl"
+    whole = copy.read_bytes()
+    copy.unlink()
+    opened(database)
+    assert copy.read_bytes() == whole
+
+
+def test_a_copy_that_is_ahead_or_differs_is_refused(folder: Path) -> None:
+    database = folder / "journal.duckdb"
+    copy = folder / "journal.jsonl"
+    whole = copy.read_bytes()
+    copy.write_bytes(whole + b'{"seq"')
+    with pytest.raises(NotAllowed, match="goes on after fact") as caught:
+        Journal.open(database)
+    assert "move the other one aside" in caught.value.hint
+    copy.write_bytes(whole.replace(b"m03", b"m04", 1))
+    with pytest.raises(NotAllowed, match=r"differs from the database at fact \d+ \("):
+        Journal.open(database)
+
+
+def test_a_copy_that_fails_is_caught_up_with(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    journal = opened(tmp_path)
+    journal.append([credit("a")], START)
+    copy, aside = tmp_path / "journal.jsonl", tmp_path / "aside"
+    copy.rename(aside)
+    with pytest.raises(StorageUnavailable, match="the database has facts 2 to 2, but"):
+        journal.append([credit("b")], START)
+    assert journal.state.seq == 2
+    aside.rename(copy)
+    journal.append([credit("c")], START)
+    assert list(read_copy(copy)) == list(journal.entries())
+    copy.write_bytes(b"")
+    with pytest.raises(StorageUnavailable, match="somebody cut it"):
+        journal.append([credit("d")], START)
+
+
+def test_a_lost_database_is_made_anew(folder: Path, opened: Callable[[Path], Journal], played: Played) -> None:
+    (folder / "journal.duckdb").unlink()
+    (folder / "journal.rebuilding").write_text("left by a crash")
+    journal = opened(folder)
+    assert journal.state == played.state
+    assert list(journal.entries()) == entries(played.facts)
+    assert journal.connection.execute("SELECT count(*) FROM standings").fetchone() != (0,)
+
+
+def test_an_altered_copy_is_not_rebuilt_from(folder: Path) -> None:
+    database = folder / "journal.duckdb"
+    database.unlink()
+    copy = folder / "journal.jsonl"
+    copy.write_bytes(copy.read_bytes().replace(b"m03", b"m04", 1))
+    with pytest.raises(AuditDifference):
+        Journal.open(folder)
+    assert not database.exists()
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        (
+            "UPDATE journal SET body = replace(body, 'm07', 'm06') WHERE seq = 8",
+            r"fact 8 \(TransferCredited\): its hash",
+        ),
+        ("UPDATE journal SET recorded_at = recorded_at + INTERVAL 1 SECOND WHERE seq = 12", "fact 12 .*altered"),
+        ("UPDATE journal SET recorded_at = 'infinity' WHERE seq = 12", "row 12 .*impossible time"),
+        ("UPDATE journal SET kind = 'Charged' WHERE seq = 3", "fact 3 .*altered"),
+        ("UPDATE journal SET hash = previous WHERE seq = 40", "fact 40 .*altered"),
+        ("DELETE FROM journal WHERE seq = 20", "fact 20 is due"),
+        ("DELETE FROM journal WHERE seq = 1", "fact 1 is due"),
+    ],
+)
+def test_an_altered_database_is_refused(folder: Path, sql: str, why: str) -> None:
+    database = folder / "journal.duckdb"
+    edit(database, sql)
+    (folder / "journal.jsonl").unlink()
+    with pytest.raises(NotAllowed, match=why):
+        Journal.open(database)
+
+
+def test_a_database_that_lost_facts_is_refused(folder: Path) -> None:
+    edit(folder / "journal.duckdb", "DELETE FROM journal WHERE seq > 100")
+    with pytest.raises(NotAllowed, match="goes on after fact 100"):
+        Journal.open(folder)
+
+
+def test_a_forged_fact_with_right_hashes_is_refused_when_it_cannot_follow(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path)
+    journal.append([credit("a")], START)
+    forged = e.chain(journal.last, credit("a"), START)
+    assert forged.hash == entry_hash(2, START, forged.kind, forged.body, forged.previous)
+    journal.connection.execute(
+        "INSERT INTO journal VALUES (?, ?, ?, NULL, ?, ?, ?)",
+        [2, START, forged.kind, forged.body, forged.previous, forged.hash],
+    )
+    journal.close()
+    with pytest.raises(NotAllowed, match="the transfer was credited before"):
+        Journal.open(tmp_path)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    Journal.open(tmp_path).close()
+    edit(tmp_path / "journal.duckdb", "UPDATE meta SET schema_version = 99")
+    with pytest.raises(NotAllowed, match="has schema 99; this tourney_ray knows schemas up to 1"):
+        Journal.open(tmp_path)
+
+
+def test_a_database_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    edit(tmp_path / "journal.duckdb", "CREATE TABLE recipes (name VARCHAR)")
+    with pytest.raises(ConfigError, match="is a DuckDB database, but no journal"):
+        Journal.open(tmp_path)
+
+
+def test_a_creation_that_was_cut_is_taken_up(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    Journal.open(tmp_path).close()
+    edit(tmp_path / "journal.duckdb", "DELETE FROM meta")
+    assert opened(tmp_path).state == State()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 20_000])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "journal.duckdb").write_bytes(content)
+    with pytest.raises(ConfigError, match="is not a DuckDB database"):
+        Journal.open(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        Journal.open(tmp_path / "file" / "state")
+
+
+def test_a_wal_without_its_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "journal.duckdb.wal").write_bytes(b"precious")
+    with pytest.raises(NotAllowed, match="without its database"):
+        Journal.open(tmp_path)
+    assert (tmp_path / "journal.duckdb.wal").read_bytes() == b"precious"
+
+
+def test_damaged_blocks_are_a_clear_error_or_harmless(folder: Path, played: Played) -> None:
+    """A flipped byte anywhere is either found or lies where nothing is stored."""
+    database = folder / "journal.duckdb"
+    whole, found = database.read_bytes(), 0
+    for place in range(100, len(whole), len(whole) // 12):
+        (folder / "journal.duckdb.wal").unlink(missing_ok=True)
+        database.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        message = complaint(database, played)
+        assert "\n" not in message
+        found += bool(message)
+    assert found > 0
+
+
+def complaint(database: Path, played: Played) -> str:
+    """Why the journal is refused; empty when it opens and says what was played."""
+    try:
+        journal = Journal.open(database)
+    except UserError as error:
+        return error.message
+    assert journal.state == played.state
+    journal.close()
+    return ""
+
+
+def test_every_kind_of_fact_survives(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    played = eventful()
+    assert {fact.kind for fact, _ in played.facts} == set(e.FACT.json_schema()["discriminator"]["mapping"])
+    journal = opened(tmp_path)
+    for start in range(0, len(played.facts), 20):
+        chunk = played.facts[start : start + 20]
+        journal.append([fact for fact, _ in chunk], chunk[-1][1])
+    assert [entry.body for entry in journal.entries()] == [fact.model_dump_json() for fact, _ in played.facts]

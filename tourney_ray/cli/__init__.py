@@ -1,0 +1,1 @@
+"""The `tourney` command: what people type, and what they see."""

@@ -1,0 +1,132 @@
+"""The command line. Heavy imports wait until a command needs them; errors for people are one line and a hint."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tourney_ray import __version__
+from tourney_ray.errors import TourneyError, UserError
+
+USER_ERROR = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tourney")
+def cli() -> None:
+    """Training tournaments on a Ray cluster: draw, train, evaluate, decide, and be able to prove it."""
+
+
+@cli.command()
+@click.option("--seed", type=int, default=None, help="Derive all draws and data from this number, to repeat a demo.")
+@click.option("--miners", type=click.IntRange(2, 64), default=10, show_default=True, help="Sample miners that enter.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for the journal and checkpoints.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to stderr.")
+def demo(seed: int | None, miners: int, out: Path | None, as_json: bool) -> None:
+    """Hold a whole text tournament on this machine, with sample miners and real training."""
+    from tourney_ray.cli.demo import run_demo
+
+    run_demo(seed, miners, out, as_json)
+
+
+@cli.command()
+@click.argument("settings", type=click.Path(path_type=Path))
+@click.option("--address", default=None, help="Ray cluster; default: the file's, else the one this job runs in.")
+@click.option("--detach", is_flag=True, help="Return once the driver runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end; progress goes to stderr.")
+def run(settings: Path, address: str | None, detach: bool, as_json: bool) -> None:
+    """Hold the tournaments of a SETTINGS file on a Ray cluster, or follow them where they run already."""
+    from tourney_ray.cli.run import run_tournaments
+
+    run_tournaments(settings, address, detach, as_json)
+
+
+@cli.command()
+@click.option("--address", default="auto", show_default=True, help="Ray cluster.")
+@click.option("--name", default="tourney", show_default=True, help="Name of the driver.")
+@click.argument("sql")
+def query(address: str, name: str, sql: str) -> None:
+    """Print the rows of one SELECT over a running driver's tables, a JSON document a line."""
+    from tourney_ray.driver.client import connect, find
+
+    connect(address)
+    for row in find(name).query(sql).to_pylist():
+        click.echo(json.dumps(row, default=str))
+
+
+@cli.command()
+@click.option("--address", default="auto", show_default=True, help="Ray cluster.")
+@click.option("--name", default="tourney", show_default=True, help="Name of the driver.")
+@click.argument("target", type=click.Path(path_type=Path))
+def snapshot(address: str, name: str, target: Path) -> None:
+    """Copy a running driver's database to TARGET, a file in its state folder, for notebooks and DuckDB's own shell."""
+    from tourney_ray.driver.client import connect, find
+
+    connect(address)
+    click.echo(find(name).call("snapshot", target.absolute()))
+
+
+@cli.command()
+@click.option("--address", default="auto", show_default=True, help="Ray cluster.")
+@click.option("--name", default="tourney", show_default=True, help="Name of the driver.")
+def stop(address: str, name: str) -> None:
+    """Stop a driver. Its journal stays; `tourney run` with the same settings goes on from there."""
+    from tourney_ray.driver.client import connect, find
+
+    connect(address)
+    find(name).kill()
+    click.echo(f"driver {name} is stopped")
+
+
+@cli.command()
+@click.argument("journal", type=click.Path(path_type=Path))
+def audit(journal: Path) -> None:
+    """Replay a JOURNAL (folder or file), check its hash chain and recompute every draw, verdict, point and weight."""
+    from tourney_ray.cli.audit import run_audit
+
+    run_audit(journal)
+
+
+@cli.command()
+@click.option("--kind", required=True, help="Kind of task; this version evaluates `instruct`.")
+@click.option("--base", required=True, type=click.Path(path_type=Path), help="Folder of the base model.")
+@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Folder of the trained model.")
+@click.option("--rows", required=True, type=click.Path(path_type=Path), help="JSON file of the test rows.")
+@click.option("--dataset-type", default=None, help="JSON document, or a file of one: which columns are what.")
+@click.option("--sequence-len", type=click.IntRange(min=1), default=None, help="Longest row, tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as one JSON document.")
+def evaluate(as_json: bool, **options: Any) -> None:
+    """Compute the metric of a checkpoint, as the tournament does."""
+    from tourney_ray.cli.evaluate import run_evaluate
+
+    run_evaluate(as_json, **options)
+
+
+def main() -> None:
+    """Run the command line: exit 0, 1 for a difference or a defect, 2 for what the user can mend, 130 for Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USER_ERROR)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except TourneyError as error:
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(USER_ERROR if isinstance(error, UserError) else 1)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """End as on Ctrl-C, so that everything started is stopped."""
+    raise KeyboardInterrupt

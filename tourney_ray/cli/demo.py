@@ -1,0 +1,122 @@
+"""`tourney demo`: a whole text tournament on one machine: sample miners, real HTTP, git, Ray, training and losses."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from tourney_ray.config import Settings, load_settings
+from tourney_ray.core.models import Miner
+from tourney_ray.driver.cluster import local_cluster
+from tourney_ray.errors import NotAllowed
+from tourney_ray.samples.repositories import SampleRepository, write_base_contestant, write_sample_repositories
+from tourney_ray.samples.servers import sample_key, serve_samples
+
+NODES = {"H100": 8, "A100": 2}
+"""Logical GPUs of the demo's cluster."""
+
+FUNDS_RAO = 1_000_000_000
+"""What each sample miner has transferred: enough for several fees."""
+
+SETTINGS = """\
+# Written by `tourney demo`. A real tournament's file looks the same, without what only a demonstration needs.
+name = "demo"
+state = "state"
+types = ["text"]
+{seed}
+[registry]
+miners = "miners.json"
+transfers = "transfers.json"
+
+[repositories]
+allow_file = true  # the samples' repositories lie on this machine
+
+[cluster]
+max_trainers = {cores}  # the GPUs are only counted: one trainer per CPU core
+
+[base_contestants.text]
+hotkey = "{hotkey}"
+coldkey = "{coldkey}"
+repo = "{repo}"
+commit = "{commit}"
+
+[rules]
+# The `spec` rules, but for a model of 0.0004 × 10⁹ parameters, for minutes in place of hours, and Instruct tasks only.
+min_miners = {min_miners}
+hours_scale = 0.025
+group_model_range_b = [0.0001, 4.0]
+knockout_model_range_b = [0.0001, 12.0]
+boss_model_range_b = [0.0001, 71.0]
+knockout_task_shares = {{ InstructTextTask = 1.0 }}
+boss_tasks = [{boss_tasks}]
+"""
+
+
+def run_demo(seed: int | None, miners: int, out: Path | None, as_json: bool) -> None:
+    """Hold the tournament and print it; everything started is stopped, whatever happens.
+
+    Raises `NotAllowed` when `out` holds something already: no tournament is ever overwritten.
+    """
+    began = time.monotonic()
+    out = _fresh_folder(out)
+    samples = write_sample_repositories(out / "miners", miners)
+    base = write_base_contestant(out / "miners")
+    with serve_samples(samples) as registry, local_cluster(NODES) as cluster:
+        os.environ.update(cluster.environment)
+        settings = _write_settings(out, registry, base, seed)
+        _hold(settings, cluster.address, as_json, began)
+
+
+def _hold(settings: Settings, address: str, as_json: bool, began: float) -> None:
+    from tourney_ray.cli.follow import follow_to_the_end
+    from tourney_ray.cli.run import documents
+    from tourney_ray.driver.client import connect, disconnect, start
+    from tourney_ray.driver.work import sandbox
+
+    if warning := sandbox(settings).warning:
+        click.secho(warning, err=True, bold=True)
+    connect(address)
+    try:
+        driver = start(settings)
+        state = follow_to_the_end(driver, settings, to_stderr=as_json)
+        driver.kill()
+    finally:
+        disconnect()
+    wall_s = time.monotonic() - began
+    if as_json:
+        click.echo(json.dumps(documents(state, settings, wall_s), indent=2))
+    else:
+        click.echo(f"{wall_s:.0f} s")
+
+
+def _fresh_folder(out: Path | None) -> Path:
+    folder = out or Path("build") / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if folder.exists() and any(folder.iterdir()):
+        raise NotAllowed(f"{folder} is not empty", "give --out a folder that is new: no tournament is overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def _write_settings(out: Path, registry: Sequence[Miner], base: SampleRepository, seed: int | None) -> Settings:
+    (out / "miners.json").write_text(json.dumps([miner.model_dump() for miner in registry], indent=2))
+    transfers = [{"id": f"demo-{m.coldkey}", "coldkey": m.coldkey, "rao": FUNDS_RAO} for m in registry]
+    (out / "transfers.json").write_text(json.dumps(transfers, indent=2))
+    path = out / "tournament.toml"
+    text = SETTINGS.format(
+        seed="" if seed is None else f"seed = {seed}  # public: nothing is at stake here\n",
+        cores=max(1, len(os.sched_getaffinity(0))),
+        hotkey=sample_key(base.name, "hotkey"),
+        coldkey=sample_key(base.name, "coldkey"),
+        repo=base.path.as_uri(),
+        commit=base.commit,
+        min_miners=min(8, len(registry)),
+        boss_tasks=", ".join(['"InstructTextTask"'] * 6),
+    )
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path)

@@ -1,0 +1,102 @@
+"""What a person sees while a tournament runs: a live screen on a terminal, else one line per fact."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tourney_ray.config import Settings
+from tourney_ray.core.events import Entry
+from tourney_ray.core.models import AttemptStatus
+from tourney_ray.core.placement import leased
+from tourney_ray.core.state import Attempt, State, Task, Tournament, Training
+from tourney_ray.report.bracket import TITLES, bracket_lines, standing_lines
+from tourney_ray.report.document import emission
+from tourney_ray.report.lines import fact_line, short
+
+Show = Callable[[Sequence[Entry], State, dict[str, str]], None]
+LAST_FACTS = 6
+WAITS_SHOWN = 5
+
+
+@contextlib.contextmanager
+def view(to_stderr: bool) -> Generator[Show]:
+    """A function to call with new entries, the state after them and what is awaited."""
+    console = Console(stderr=to_stderr)
+    if not console.is_terminal:
+        yield lambda entries, _state, _waits: _print_lines(entries, to_stderr)
+        return
+    recent: list[str] = []
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def show(entries: Sequence[Entry], state: State, waits: dict[str, str]) -> None:
+            recent.extend(fact_line(entry) for entry in entries[-LAST_FACTS:])
+            del recent[:-LAST_FACTS]
+            live.update(screen(state, waits, recent), refresh=True)
+
+        yield show
+
+
+def finale(state: State, settings: Settings, to_stderr: bool) -> None:
+    """Bracket, verdicts with their reasons, standings, and where the journal lies."""
+    for t in state.tournaments.values():
+        for line in [*bracket_lines(t), *standing_lines(t, emission(state, t))]:
+            click.echo(line, err=to_stderr)
+        if t.completed:
+            click.echo(f"\n{short(t.completed.winner)}: {t.completed.because}", err=to_stderr)
+    journal = settings.state / "journal.duckdb"
+    click.echo(f"Journal: {journal}   (prove it: tourney audit {settings.state})", err=to_stderr)
+
+
+def screen(state: State, waits: dict[str, str], recent: Sequence[str]) -> Group:
+    """The live screen: the tournaments' rounds, matches and attempts, GPUs in use, waits with reasons, latest facts."""
+    parts: list[Text | Table] = []
+    for t in state.live():
+        parts += [Text(f"{t.tournament_id}  {t.status}", style="bold"), _rounds(t)]
+    used = sum(leased(state).values())
+    parts.append(Text(f"GPUs in use: {used}   " + ", ".join(f"{n}x{k}" for (_, k), n in leased(state).items())))
+    parts += [Text(f"waits: {short(what.split('.')[-1])}: {why}") for what, why in list(waits.items())[:WAITS_SHOWN]]
+    if len(waits) > WAITS_SHOWN:
+        parts.append(Text(f"       and {len(waits) - WAITS_SHOWN} more"))
+    parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in recent]
+    return Group(*parts)
+
+
+def _print_lines(entries: Sequence[Entry], to_stderr: bool) -> None:
+    for entry in entries:
+        click.echo(fact_line(entry), err=to_stderr)
+
+
+def _rounds(t: Tournament) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("round", "match", "entrant", "training", "metric"):
+        table.add_column(heading)
+    for r in t.rounds[:-1]:
+        table.add_row(TITLES[r.round_type], f"{len(r.matches)} decided", "", f"{len(r.advancing)} advance", "")
+    if t.round is not None:
+        for match in t.round.matches.values():
+            for slot in sorted(match.tasks):
+                task = t.tasks[match.tasks[slot]]
+                for training in task.trainings.values():
+                    name = match.match_id.split("_round_")[-1]
+                    table.add_row(TITLES[t.round.round_type], f"{name}/{slot + 1}", *_training_cells(task, training))
+    return table
+
+
+def _training_cells(_task: Task, training: Training) -> tuple[str, str, str]:
+    metric = f"{training.evaluated.value:.4f}" if training.evaluated else ""
+    return short(training.hotkey), _attempt_word(training, training.attempt), metric
+
+
+def _attempt_word(training: Training, attempt: Attempt | None) -> str:
+    if attempt is None:
+        return "◌ waits"
+    if attempt.status is AttemptStatus.TRAINING:
+        return f"▶ trains (lease {attempt.epoch})" if attempt.running_at else f"… starts (lease {attempt.epoch})"
+    return {"success": "● trained", "failure": "✗ failed"}.get(training.status.value, "↻ again")

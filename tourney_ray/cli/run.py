@@ -1,0 +1,39 @@
+"""`tourney run`: start the driver, or find it, and follow it to the end of its tournaments."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from tourney_ray.cli.follow import follow_to_the_end
+from tourney_ray.config import Settings, load_settings
+from tourney_ray.core.state import State
+from tourney_ray.report.document import Document, tournament_document
+
+
+def run_tournaments(path: Path, address: str | None, detach: bool, as_json: bool) -> None:
+    """Run what `path` says. Interrupting it leaves the driver at work; running it again follows the same driver."""
+    from tourney_ray.driver.client import connect, start
+    from tourney_ray.driver.work import check_playable
+
+    settings = load_settings(path)
+    check_playable(settings)
+    connect(address or settings.cluster.address)
+    began = time.monotonic()
+    driver = start(settings)
+    click.echo(f"driver {settings.name} runs; its journal is in {settings.state}", err=True)
+    if detach:
+        return
+    state = follow_to_the_end(driver, settings, to_stderr=as_json)
+    if as_json:
+        click.echo(json.dumps(documents(state, settings, time.monotonic() - began), indent=2))
+
+
+def documents(state: State, settings: Settings, wall_s: float) -> Document | list[Document]:
+    """The document of the only tournament, or a list of all."""
+    extra = {"wall_s": round(wall_s, 3), "out": str(settings.state)}
+    all_of_them = [tournament_document(t, state) | extra for t in state.tournaments.values()]
+    return all_of_them[0] if len(all_of_them) == 1 else all_of_them

@@ -1,0 +1,122 @@
+"""What an operator writes in `tournament.toml`: checked whole before anything starts, unknown keys refused."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from tourney_ray.core.models import Hotkey, Record, TournamentType
+from tourney_ray.core.rules import Rules
+from tourney_ray.errors import ConfigError
+
+
+class BaseContestant(Record):
+    """The repository that defends the title of a type's first tournament."""
+
+    hotkey: Hotkey
+    coldkey: Hotkey
+    repo: str
+    commit: str
+    """Full SHA, or a branch that is resolved once."""
+
+
+class Registry(Record):
+    """Who may enter, and what they have paid."""
+
+    miners: Path
+    """JSON or TOML file of miners: hotkey, coldkey, ip, port."""
+    transfers: Path | None = None
+    """JSON file of transfers to the collection address: id, coldkey, rao; read at each registration pass."""
+    answer_deadline_s: float = Field(default=10.0, gt=0)
+
+
+class Repositories(Record):
+    """Where miners' repositories may lie."""
+
+    allowed_hosts: tuple[str, ...] = ("github.com", "gitlab.com", "huggingface.co")
+    allow_file: bool = False
+    """Whether `file://` repositories are fetched: for demonstrations and tests on one machine."""
+    deadline_s: float = Field(default=120.0, gt=0)
+
+
+class Sandbox(Record):
+    """How a trainer's code is run."""
+
+    kind: Literal["auto", "bubblewrap", "process"] = "auto"
+    """`auto`: bubblewrap where it works, else a plain process that isolates nothing. Both run bundled samples only."""
+
+
+class ClusterChoice(Record):
+    """Which Ray cluster to use and how much of it."""
+
+    address: str = "auto"
+    max_trainers: int | None = Field(default=None, ge=1)
+    """Trainings at the same time, whatever the GPUs; one per CPU core where the GPUs are only logical."""
+
+
+class Settings(Record):
+    """Everything that the driver needs to know. Paths are absolute once loaded."""
+
+    name: str = Field(default="tourney", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """Of the driver in the cluster: two drivers of one name are one."""
+    state: Path
+    """Folder of the journal, the seeds and the checkpoints; on a local disk of the head node."""
+    types: tuple[TournamentType, ...] = Field(default=(TournamentType.TEXT,), min_length=1)
+    endless: bool = False
+    """Whether tournaments follow each other, `tournament_interval_hours` apart, or one of each type is run."""
+    seed: int | None = None
+    """Derives all seeds from a public number, so that a demonstration repeats. Never set it where money is at stake."""
+    registry: Registry
+    base_contestants: dict[TournamentType, BaseContestant] = Field(default_factory=dict[TournamentType, BaseContestant])
+    repositories: Repositories = Repositories()
+    sandbox: Sandbox = Sandbox()
+    cluster: ClusterChoice = ClusterChoice()
+    rules: Rules = Rules()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.types)) != len(self.types):
+            raise ValueError("types names a tournament type twice")
+        return self
+
+    @property
+    def data(self) -> Path:
+        """Root of models, data sets, tests and checkpoints."""
+        return self.state / "data"
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings in a TOML file, relative paths taken from its folder; `ConfigError` names all faults in a line."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "name a tournament.toml that exists") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    try:
+        return Settings.model_validate(_absolute(document, path.resolve().parent))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {spell_validation(error)}", "see docs/operators.md for every key") from error
+
+
+def spell_validation(error: ValidationError) -> str:
+    """All complaints of a validation in one line: `rules.min_miners: Input should be …; …`."""
+    complaints = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+    return "; ".join(f"{where or 'document'}: {what}" for where, what in complaints)
+
+
+def _absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The document with `state` and the registry's files taken from `folder` where they are relative."""
+    result = dict(document)
+    if isinstance(result.get("state"), str):
+        result["state"] = str(folder / result["state"])
+    if isinstance(result.get("registry"), dict):
+        registry: dict[str, Any] = dict(result["registry"])
+        for key in ("miners", "transfers"):
+            if isinstance(registry.get(key), str):
+                registry[key] = str(folder / registry[key])
+        result["registry"] = registry
+    return result

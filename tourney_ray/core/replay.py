@@ -1,0 +1,54 @@
+"""Reading a journal back: each entry has to follow from the one before it, and its fact from the state before it.
+
+Whoever reads entries that somebody else may have touched goes through here; nothing is taken on trust but the rules.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from tourney_ray.core.events import GENESIS, Entry, Fact, entry_hash
+from tourney_ray.core.evolve import evolve
+from tourney_ray.core.state import State
+from tourney_ray.errors import AuditDifference, IllegalTransition
+
+
+def read_fact(previous: Entry | None, entry: Entry) -> Fact:
+    """The fact of `entry`; raises `AuditDifference` unless the entry is whole and is the next one after `previous`."""
+    if fault := _fault(previous, entry):
+        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): {fault}")
+    try:
+        fact = entry.fact
+    except ValidationError as error:
+        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body is no fact: {spell(error)}") from error
+    if fact.kind != entry.kind:
+        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body is a {fact.kind}")
+    return fact
+
+
+def follow(state: State, fact: Fact, entry: Entry) -> State:
+    """The state after the fact of `entry`; raises `AuditDifference` when the fact cannot follow."""
+    try:
+        return evolve(state, fact, entry.at)
+    except (IllegalTransition, LookupError, ValueError) as error:
+        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): {error}") from error
+
+
+def spell(error: ValidationError) -> str:
+    """The first complaint of a validation in one line: `field.path: what is wrong`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def _fault(previous: Entry | None, entry: Entry) -> str:
+    due = previous.seq + 1 if previous else 1
+    if entry.seq != due:
+        return f"fact {due} is due: entries are missing, repeated or out of order"
+    if entry.previous != (previous.hash if previous else GENESIS):
+        return "it was not chained to the entry before it: one of the two was altered or replaced"
+    if entry.hash != entry_hash(entry.seq, entry.at, entry.kind, entry.body, entry.previous):
+        return "its hash is not that of its content: it was altered"
+    if previous and entry.at < previous.at:
+        return f"its time {entry.at.isoformat()} is before that of the entry before it, {previous.at.isoformat()}"
+    return ""

@@ -1,0 +1,157 @@
+"""The driver: a detached, named Ray actor that owns the journal and steps the loop whenever something happened.
+
+After a crash Ray makes it anew; opening the journal and planning is the whole recovery, because watchers of attempts
+that were started before take them over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tourney_ray.config import Settings
+from tourney_ray.core.events import AttemptRunning, Entry
+from tourney_ray.core.models import AttemptStatus
+from tourney_ray.core.schedule import Agenda
+from tourney_ray.core.state import State
+from tourney_ray.driver import work
+from tourney_ray.driver.dispatch import RayDispatcher
+from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.errors import Defect, NotAllowed
+from tourney_ray.store.journal import Journal
+from tourney_ray.store.queries import query
+from tourney_ray.store.snapshot import snapshot
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAMESPACE = "tourney"
+LOOK_AGAIN_S = 10.0
+"""How often the list of nodes is looked at while something waits for one: Ray announces no new nodes."""
+
+LOCK_PATIENCE_S = 20.0
+"""How long the journal's lock may outlive the driver before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a follower has not seen yet."""
+
+    entries: tuple[Entry, ...]
+    waits: dict[str, str]
+    """What waits, and for what."""
+    halted: str
+    """Why the driver stopped deciding; empty while it goes on."""
+
+
+class Driver:
+    """The owner of the state. Left undecorated, so that it can be tested without Ray's actor machinery."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the journal and start stepping; needs a running event loop. Raises `UserError` for a bad journal."""
+        settings.state.mkdir(parents=True, exist_ok=True)
+        self._settings = settings
+        self._journal = _open_patiently(settings.state / "journal.duckdb")
+        self._entries = list(self._journal.entries())
+        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._news = asyncio.Condition()
+        self._halted = ""
+        self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._outcomes.put_nowait, NAMESPACE)
+        agenda = Agenda(settings.types, settings.endless, settings.rules)
+        self._loop = Loop(self._journal, self._dispatcher, agenda)
+        self._stepping = asyncio.get_running_loop().create_task(self._run())
+
+    async def follow(self, after: int, wait_s: float = 30.0) -> Update:
+        """The entries with a higher sequence number, as soon as there are any, at the latest after `wait_s` seconds."""
+        async with self._news:
+            if len(self._entries) <= after and not self._halted:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), wait_s)
+        waits = {**self._loop.waits, **self._dispatcher.troubles}
+        return Update(tuple(self._entries[after:]), waits, self._halted)
+
+    async def settings(self) -> Settings:
+        """What this driver was started with."""
+        return self._settings
+
+    async def query(self, sql: str) -> pa.Table:
+        """The rows of one SELECT over the tables; raises `UserError` for anything else."""
+        return await asyncio.to_thread(query, self._journal.connection, sql)
+
+    async def snapshot(self, target: Path) -> Path:
+        """A copy of the whole database in a file of its own, readable while this driver runs; where it lies."""
+        return await asyncio.to_thread(snapshot, self._journal.connection, target)
+
+    async def progress(self, command_id: str) -> None:
+        """An attempt's code runs; called by its watcher."""
+        attempt_id = command_id.removeprefix("train/")
+        running = _running(self._journal.state, attempt_id)
+        if running is not None:
+            self._outcomes.put_nowait(Outcome(command_id, (running,), done=False))
+
+    async def stop(self) -> None:
+        """Stop stepping and close the journal; what trains is left alone."""
+        self._stepping.cancel()
+        await asyncio.gather(self._stepping, return_exceptions=True)
+        self._journal.close()
+
+    async def _run(self) -> None:
+        self._dispatcher.warm_up()
+        outcomes: list[Outcome] = []
+        while not self._halted:
+            try:
+                wake_at = self._loop.step(outcomes, work.utc_now())
+            except Defect as defect:
+                self._halted = f"{type(defect).__name__}: {defect.message}"
+                wake_at = None
+            self._entries += self._journal.entries(after=len(self._entries))
+            async with self._news:
+                self._news.notify_all()
+            outcomes = [] if self._halted else await self._next(wake_at)
+
+    async def _next(self, wake_at: datetime | None) -> list[Outcome]:
+        """All outcomes there are, at least one of them unless it is time to step anyway."""
+        due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else LOOK_AGAIN_S
+        patience_s = max(0.0, min(due_s, LOOK_AGAIN_S)) if self._loop.waits or wake_at else None
+        try:
+            outcomes = [await asyncio.wait_for(self._outcomes.get(), patience_s)]
+        except TimeoutError:
+            return []
+        while not self._outcomes.empty():
+            outcomes.append(self._outcomes.get_nowait())
+        return outcomes
+
+
+def _open_patiently(path: Path) -> Journal:
+    """The journal, waiting a little for the lock of a driver that has just died."""
+    until = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            return Journal.open(path)
+        except NotAllowed:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def _running(state: State, attempt_id: str) -> AttemptRunning | None:
+    """The fact that an attempt runs; None when it is over, or known to run already."""
+    for t in state.live():
+        for task in t.tasks.values():
+            for training in task.trainings.values():
+                attempt = training.attempt
+                if attempt is None or attempt.attempt_id != attempt_id:
+                    continue
+                if attempt.status is AttemptStatus.TRAINING and attempt.running_at is None:
+                    return AttemptRunning(
+                        tournament_id=t.tournament_id,
+                        task_id=task.task_id,
+                        hotkey=training.hotkey,
+                        attempt_id=attempt_id,
+                    )
+    return None

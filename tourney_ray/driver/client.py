@@ -1,0 +1,116 @@
+"""Talking to the driver from outside: find it or start it, follow what it records, ask it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+from tourney_ray.config import Settings
+from tourney_ray.driver.actor import NAMESPACE, Driver, Update
+from tourney_ray.errors import NotFound, TourneyError, UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESTART_PATIENCE_S = 60.0
+"""How long a driver may take to come back after a crash."""
+
+WAIT_S = 5.0
+
+
+def connect(address: str) -> None:
+    """Connect this process to a Ray cluster; raises `UserError` when there is none at that address."""
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        hint = "start one with `ray up cluster.yaml` or `ray start --head`, or name it with --address"
+        raise UserError(f"no Ray cluster at {address}: {reason}", hint) from error
+
+
+def disconnect() -> None:
+    """Let go of the cluster; what runs there goes on."""
+    ray.shutdown()
+
+
+def start(settings: Settings) -> DriverClient:
+    """The driver of that name: the one that runs already, or a new one."""
+    actor: Any = ray.remote(Driver)
+    handle = actor.options(
+        name=settings.name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=1000,
+    ).remote(settings)
+    client = DriverClient(handle, settings.name)
+    running: Settings = client.call("settings")
+    if running != settings:
+        raise UserError(
+            f"a driver named {settings.name} runs already, with other settings (its state is {running.state})",
+            "give this tournament another `name`, or follow the running one with `tourney status`",
+        )
+    return client
+
+
+def find(name: str) -> DriverClient:
+    """The running driver of that name; raises `NotFound` when there is none."""
+    try:
+        return DriverClient(ray.get_actor(name, NAMESPACE), name)
+    except ValueError as error:
+        raise NotFound(f"no driver named {name} runs in this cluster", "start one with `tourney run`") from error
+
+
+class DriverClient:
+    """A driver, as seen from another process. Survives the driver's restarts."""
+
+    def __init__(self, handle: Any, name: str) -> None:
+        self._handle = handle
+        self.name = name
+
+    def follow(self, after: int = 0) -> Iterator[Update]:
+        """Updates without end, the first one at once; waits out a restart of the driver."""
+        while True:
+            update: Update = self.call("follow", after, WAIT_S)
+            after += len(update.entries)
+            yield update
+
+    def query(self, sql: str) -> pa.Table:
+        """The rows of one SELECT over the driver's tables, as an Arrow table."""
+        return self.call("query", sql)
+
+    def call(self, method: str, *args: Any) -> Any:
+        """The result of one method of the driver; raises what it raised, `NotFound` when it is gone for good."""
+        until = time.monotonic() + RESTART_PATIENCE_S
+        while True:
+            try:
+                return ray.get(getattr(self._handle, method).remote(*args))
+            except ActorUnavailableError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+            except ActorDiedError as error:
+                raise NotFound(f"the driver {self.name} is gone: {_cause(error)}") from error
+            except RayTaskError as error:
+                if isinstance(error.cause, TourneyError):
+                    raise error.cause from None
+                raise
+
+    def kill(self) -> None:
+        """Stop the driver for good; what it has recorded stays."""
+        self.call("stop")
+        ray.kill(self._handle, no_restart=True)
+
+
+def _cause(error: ActorDiedError) -> str:
+    """The line of Ray's long account that says what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line or ": " in line), lines[0])

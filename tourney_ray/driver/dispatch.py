@@ -1,0 +1,272 @@
+"""Commands become Ray tasks, and what Ray says of them becomes facts.
+
+Every task has `max_retries=0`: what is done again, and at whose cost, is decided by the rules and not by Ray. Trainings
+are pinned to the node the plan chose and hold `num_gpus` and the custom resource there, as a second lock on the GPUs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tourney_ray.config import Settings
+from tourney_ray.core import events as e
+from tourney_ray.core.commands import (
+    Announce,
+    AskMiners,
+    Command,
+    Evaluate,
+    PrepareTask,
+    RevealDrawSeed,
+    RevealSecretSeed,
+    Train,
+)
+from tourney_ray.core.draw import commitment
+from tourney_ray.core.ids import generate_tournament_id
+from tourney_ray.core.models import Blame, Failed, GpuRequirement
+from tourney_ray.core.placement import Cluster, Node
+from tourney_ray.core.state import State
+from tourney_ray.core.tasks import choose_task, task_seed, training_hours
+from tourney_ray.driver import work
+from tourney_ray.driver.faults import fault
+from tourney_ray.driver.loop import Outcome
+from tourney_ray.driver.seeds import SeedVault
+from tourney_ray.effects.balances import TransfersFile
+from tourney_ray.errors import TourneyError
+
+GPU_TYPES = {requirement.gpu_type for requirement in GpuRequirement}
+NODES_FRESH = timedelta(seconds=1)
+"""How old the list of nodes may be."""
+
+RETRY_S = 5.0
+"""Pause before work that has no failure fact of its own (asking, announcing) is planned again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Tells the driver, by its name, that an attempt's code runs; pickled into the task."""
+
+    driver: str
+    namespace: str
+    command_id: str
+
+    def __call__(self) -> None:
+        """Send and do not wait: the training goes on whether or not anybody listens."""
+        ray.get_actor(self.driver, self.namespace).progress.remote(self.command_id)
+
+
+def _train(settings: Settings, command: Train, reporter: Reporter) -> Any:
+    return work.train(settings, command.spec, reporter)
+
+
+class RayDispatcher:
+    """Runs commands on the Ray cluster that this process is connected to."""
+
+    def __init__(
+        self, settings: Settings, state: Callable[[], State], report: Callable[[Outcome], None], reporter_namespace: str
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._report = report
+        self._namespace = reporter_namespace
+        self._vault = SeedVault(settings.state / "seeds", settings.seed)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.troubles: dict[str, str] = {}
+        """Work that failed and is tried again without a fact of its own, and why."""
+        self._evaluator: Any = None
+        self._nodes: tuple[Node, ...] = ()
+        self._nodes_at = work.utc_now() - 2 * NODES_FRESH
+
+    def cluster(self) -> Cluster:
+        """The live nodes with their GPUs, at most a second old."""
+        now = work.utc_now()
+        if now - self._nodes_at >= NODES_FRESH:
+            self._nodes = tuple(
+                Node(n["NodeID"], {k: int(v) for k, v in n["Resources"].items() if k in GPU_TYPES})
+                for n in ray.nodes()
+                if n["Alive"]
+            )
+            self._nodes_at = now
+        return Cluster(self._nodes, self._settings.cluster.max_trainers)
+
+    def dispatch(self, command: Command) -> None:
+        """Start the command; its outcome is reported on the event loop of the caller."""
+        task = asyncio.get_running_loop().create_task(self._run(command), name=command.command_id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def warm_up(self) -> None:
+        """Start the evaluator now, so that its imports are done when the first checkpoint arrives."""
+        if self._evaluator is None:
+            options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
+            self._evaluator = ray.remote(work.EvaluatorWorker).options(**options).remote(self._settings)
+
+    async def _run(self, command: Command) -> None:
+        try:
+            facts = await self._facts(command)
+            self.troubles.pop(command.command_id, None)
+        except (RayError, TourneyError) as error:
+            facts = await self._fault(command, error)
+        self._report(Outcome(command.command_id, facts))
+
+    async def _facts(self, command: Command) -> tuple[e.Fact, ...]:  # noqa: PLR0911 - a line per command
+        match command:
+            case Announce():
+                return await self._announce(command)
+            case AskMiners():
+                return await self._ask(command)
+            case RevealDrawSeed():
+                seeds = self._vault.read(self._state().tournaments[command.tournament_id].draw_commitment)
+                return (e.TournamentActivated(tournament_id=command.tournament_id, draw_seed=seeds.draw),)
+            case RevealSecretSeed():
+                return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=self._secret(command)),)
+            case PrepareTask():
+                return await self._prepare(command)
+            case Train():
+                return await self._train(command)
+            case Evaluate():
+                return await self._evaluate(command)
+
+    async def _announce(self, command: Announce) -> tuple[e.Fact, ...]:
+        champion, because = command.champion, "the champion of the tournament before defends"
+        base = self._settings.base_contestants.get(command.tournament_type)
+        if champion is None:
+            because = "the first tournament of its type" + (", with a base contestant" if base else "")
+        if champion is None and base is not None:
+            vet = _task(work.vet_repository, f"vet {base.hotkey}")
+            champion = await vet.remote(
+                self._settings, command.tournament_type, base.hotkey, base.coldkey, base.repo, base.commit
+            )
+        seeds = self._vault.create(command.number)
+        draw = commitment(seeds.draw)
+        created = e.TournamentCreated(
+            tournament_id=generate_tournament_id(command.tournament_type, draw, work.utc_now()),
+            tournament_type=command.tournament_type,
+            rules=command.rules,
+            draw_commitment=draw,
+            secret_commitment=commitment(seeds.secret),
+            champion=champion,
+            champion_wins=command.champion_wins,
+            because=because,
+        )
+        return (created,)
+
+    async def _ask(self, command: AskMiners) -> tuple[e.Fact, ...]:
+        answers = await _task(work.ask_and_vet, command.command_id).remote(self._settings, command)
+        transfers = TransfersFile(self._settings.registry.transfers).transfers()
+        fresh = [t for t in transfers if t.transfer_id not in self._state().transfers]
+        passed = e.RegistrationPassed(
+            tournament_id=command.tournament_id, number=command.number, answers=tuple(answers)
+        )
+        return (*fresh, passed)
+
+    async def _prepare(self, command: PrepareTask) -> tuple[e.Fact, ...]:
+        secret, rules = self._secret(command), self._state().tournaments[command.tournament_id].rules
+        kind, round_type = command.tournament_type, command.round_type
+        request = choose_task(secret, kind, round_type, command.match_id, command.slot, command.task_id, rules)
+        data = await _task(work.prepare, command.command_id).remote(self._settings, command, request)
+        prepared = e.TaskPrepared(
+            tournament_id=command.tournament_id,
+            task_id=command.task_id,
+            match_id=command.match_id,
+            slot=command.slot,
+            task_type=request.task_type,
+            hours=training_hours(secret, kind, round_type, command.task_id, data.dataset_rows, rules),
+            data=data,
+        )
+        return (prepared,)
+
+    async def _train(self, command: Train) -> tuple[e.Fact, ...]:
+        requirement = command.spec.gpu_requirement
+        options: dict[str, Any] = {
+            "name": command.command_id,
+            "max_retries": 0,
+            "num_cpus": 0,
+            "num_gpus": requirement.gpus,
+            "resources": {requirement.gpu_type: requirement.gpus},
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(command.node, soft=False),
+        }
+        reporter = Reporter(self._settings.name, self._namespace, command.command_id)
+        outcome = await REMOTE[_train].options(**options).remote(self._settings, command, reporter)
+        return (attempt_ended(command, outcome),)
+
+    async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
+        self.warm_up()
+        seed = task_seed(self._secret(command), "evaluation", command.task_id)
+        result = await self._evaluator.evaluate.remote(command, seed)
+        if isinstance(result, str):
+            return (_evaluation_failed(command, result),)
+        evaluated = e.CheckpointEvaluated(
+            tournament_id=command.tournament_id,
+            task_id=command.task_id,
+            hotkey=command.hotkey,
+            number=command.number,
+            result=result,
+        )
+        return (evaluated,)
+
+    async def _fault(self, command: Command, error: RayError | TourneyError) -> tuple[e.Fact, ...]:
+        """The fact that tells of the platform's fault; a pause where there is none."""
+        kind, reason = fault(error)
+        match command:
+            case Train():
+                return (attempt_ended(command, Failed(blame=Blame.PLATFORM, kind=kind, reason=reason)),)
+            case Evaluate():
+                return (_evaluation_failed(command, reason),)
+            case PrepareTask():
+                return (_preparation_failed(command, reason),)
+            case _:
+                self.troubles[command.command_id] = f"{reason}; tried again every {RETRY_S:g} s"
+                await asyncio.sleep(RETRY_S)
+                return ()
+
+    def _secret(self, command: PrepareTask | Evaluate | RevealSecretSeed) -> str:
+        return self._vault.read(self._state().tournaments[command.tournament_id].draw_commitment).secret
+
+
+def attempt_ended(command: Train, outcome: Any) -> e.AttemptEnded:
+    """The fact that an attempt is over."""
+    return e.AttemptEnded(
+        tournament_id=command.tournament_id,
+        task_id=command.spec.task_id,
+        hotkey=command.spec.hotkey,
+        attempt_id=command.spec.attempt_id,
+        outcome=outcome,
+    )
+
+
+def _preparation_failed(command: PrepareTask, reason: str) -> e.TaskPreparationFailed:
+    return e.TaskPreparationFailed(
+        tournament_id=command.tournament_id,
+        task_id=command.task_id,
+        match_id=command.match_id,
+        slot=command.slot,
+        reason=reason,
+    )
+
+
+def _evaluation_failed(command: Evaluate, reason: str) -> e.EvaluationFailed:
+    return e.EvaluationFailed(
+        tournament_id=command.tournament_id,
+        task_id=command.task_id,
+        hotkey=command.hotkey,
+        number=command.number,
+        reason=reason,
+    )
+
+
+REMOTE: dict[Callable[..., Any], Any] = {
+    function: ray.remote(function) for function in (work.vet_repository, work.ask_and_vet, work.prepare, _train)
+}
+"""Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""
+
+
+def _task(function: Callable[..., Any], name: str) -> Any:
+    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0)

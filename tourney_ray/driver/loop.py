@@ -1,0 +1,107 @@
+"""One step of the driver: take outcomes in, record them with all that the rules force, start what should be running.
+
+Knows no Ray and no wall clock: both are given to it, so that a test or a simulation steps it by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tourney_ray.core.commands import Command, Train
+from tourney_ray.core.events import Entry, Fact
+from tourney_ray.core.placement import Cluster
+from tourney_ray.core.plan import Plan, plan
+from tourney_ray.core.schedule import Agenda
+from tourney_ray.core.settle import forced
+from tourney_ray.core.state import State
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a command, or what is known of it so far."""
+
+    command_id: str
+    facts: tuple[Fact, ...] = ()
+    done: bool = True
+    """False for progress: the command goes on."""
+
+
+class FactLog(Protocol):
+    """The journal, as the loop needs it."""
+
+    @property
+    def state(self) -> State:
+        """The state after the last fact."""
+        ...
+
+    def append(self, facts: Sequence[Fact], at: datetime) -> Sequence[Entry]:
+        """Record all facts or none; the state follows."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """Carries commands out."""
+
+    def cluster(self) -> Cluster:
+        """The nodes that are there now."""
+        ...
+
+    def dispatch(self, command: Command) -> None:
+        """Start a command; its outcome comes back through a later step."""
+        ...
+
+
+class Loop:
+    """The driver's state machine around a journal and a dispatcher."""
+
+    def __init__(self, journal: FactLog, dispatcher: Dispatcher, agenda: Agenda) -> None:
+        self._journal = journal
+        self._dispatcher = dispatcher
+        self._agenda = agenda
+        self._in_flight: set[str] = set()
+        self.waits: dict[str, str] = {}
+        """What waits, and for what, as of the last step."""
+
+    def step(self, outcomes: Sequence[Outcome], now: datetime) -> datetime | None:
+        """Record the outcomes, start what should be running; the moment at which to step again without any outcome.
+
+        Raises `Defect` when a fact contradicts the state: nothing of that step is recorded then.
+        """
+        if outcomes:
+            wanted = {command.command_id for command in self._plan(now).commands}
+            for outcome in outcomes:
+                self._take(outcome, wanted, now)
+        upcoming = self._plan(now)
+        fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
+        self._record([c.intent for c in fresh if isinstance(c, Train) and c.intent], now)
+        for command in fresh:
+            self._in_flight.add(command.command_id)
+            self._dispatcher.dispatch(command)
+        self.waits = upcoming.waits
+        return min(upcoming.wake_at, default=None)
+
+    def _plan(self, now: datetime) -> Plan:
+        return plan(self._journal.state, self._dispatcher.cluster(), now, self._agenda)
+
+    def _take(self, outcome: Outcome, wanted: set[str], now: datetime) -> None:
+        if outcome.command_id not in self._in_flight or outcome.command_id not in wanted:
+            log.warning("outcome of %s ignored: nobody waits for it any more", outcome.command_id)
+        else:
+            self._record(outcome.facts, now)
+        if outcome.done:
+            self._in_flight.discard(outcome.command_id)
+
+    def _record(self, facts: Sequence[Fact], now: datetime) -> None:
+        """The facts and all that they force, in one transaction."""
+        state, everything = self._journal.state, list[Fact]()
+        for fact in facts:
+            batch, state = forced(state, fact, now)
+            everything += batch
+        if everything:
+            self._journal.append(everything, now)

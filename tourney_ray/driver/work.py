@@ -1,0 +1,162 @@
+"""What runs in Ray's workers: each function does one command's work and returns facts or outcomes, never raising.
+
+Knows no Ray: `dispatch` makes tasks of these. A fault becomes data here, with its blame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tourney_ray.config import Settings
+from tourney_ray.core.commands import AskMiners, Evaluate, PrepareTask
+from tourney_ray.core.events import Answer, OfferRefused, OfferVetted
+from tourney_ray.core.models import (
+    Blame,
+    Evaluated,
+    Failed,
+    Miner,
+    TaskData,
+    TaskType,
+    TournamentType,
+    TrainingOutcome,
+    TrainingSpec,
+)
+from tourney_ray.core.tasks import TaskRequest
+from tourney_ray.effects.findings import explain
+from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
+from tourney_ray.effects.repos import RepoStore
+from tourney_ray.effects.sandbox import SandboxTrainer
+from tourney_ray.effects.vetting import vet
+from tourney_ray.errors import ConfigError, MinerFault, PlatformFault, RepoRejected, TourneyError
+from tourney_ray.evaluation.worker import KINDS
+from tourney_ray.samples.repositories import sample_tree_hashes
+from tourney_ray.samples.task_data import SampleTasks
+
+VETTED_AT_ONCE = 8
+
+
+def check_playable(settings: Settings) -> None:
+    """Refuse a tournament whose rules can draw a task that this version cannot evaluate, before anyone pays for it.
+
+    Raises `ConfigError` naming the task types.
+    """
+    rules = settings.rules
+    drawn = {kind for kind, share in rules.knockout_task_shares.items() if share > 0}
+    text = {rules.group_task, *drawn, *rules.boss_tasks}
+    playable = {TournamentType.TEXT: text, TournamentType.IMAGE: {TaskType.IMAGE}}
+    wanted = {kind for tournament_type in settings.types for kind in playable[tournament_type]}
+    missing = sorted(wanted - set(KINDS.values()))
+    if missing:
+        raise ConfigError(
+            f"the rules draw {', '.join(missing)}, which this version cannot evaluate",
+            "leave them out of types, rules.group_task, rules.knockout_task_shares and rules.boss_tasks",
+        )
+
+
+def ask_and_vet(settings: Settings, command: AskMiners) -> list[Answer]:
+    """The answers of all miners that are not in yet, their repositories fetched and vetted, in the registry's order.
+
+    Raises `TourneyError` when the registry itself cannot be read.
+    """
+    miners = [m for m in MinersFile(settings.registry.miners).miners() if m.hotkey not in command.known]
+    deadline_s = settings.registry.answer_deadline_s
+    offers = asyncio.run(ask_miners(miners, command.tournament_type, deadline_s=deadline_s))
+    with ThreadPoolExecutor(VETTED_AT_ONCE) as pool:
+        return list(pool.map(lambda m: _answer(settings, command.tournament_type, m, offers[m.hotkey]), miners))
+
+
+def vet_repository(
+    settings: Settings, tournament_type: TournamentType, hotkey: str, coldkey: str, repo: str, ref: str
+) -> OfferVetted:
+    """The repository at `ref`, fetched and accepted; raises `RepoRejected` with all findings in one line."""
+    fetched = repo_store(settings).fetch(repo, ref)
+    findings = vet(fetched.path, tournament_type)
+    if findings:
+        raise RepoRejected(f"{repo} at {fetched.commit[:12]} was refused: {explain(findings)}")
+    return OfferVetted(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=fetched.commit, tree_hash=fetched.tree_hash)
+
+
+def prepare(settings: Settings, command: PrepareTask, request: TaskRequest) -> TaskData:
+    """Model, training rows and test rows of a task; raises `TourneyError` when they cannot be made."""
+    source = SampleTasks(settings.data)
+    return source.prepare(command.task_id, request.task_type, request.seed, request.model_range_b)
+
+
+def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) -> TrainingOutcome:
+    """Take over the attempt if it was started before, else run it to its end."""
+    try:
+        trainer = sandbox(settings)
+        adopted = trainer.adopt(spec)
+        if adopted is not None:
+            return adopted
+        return trainer.train(spec, _frozen_tree(settings, spec), on_start)
+    except MinerFault as fault:
+        return Failed(blame=Blame.MINER, kind=_kind(fault), reason=fault.message)
+    except TourneyError as fault:
+        return Failed(blame=Blame.PLATFORM, kind=_kind(fault), reason=fault.message)
+    except Exception as error:  # noqa: BLE001 - the end of a task's body: whatever is left is the platform's fault
+        return Failed(blame=Blame.PLATFORM, kind="defect", reason=f"{type(error).__name__}: {error}")
+
+
+class EvaluatorWorker:
+    """Holds the warm evaluator of one process; torch is imported when it is made."""
+
+    def __init__(self, settings: Settings) -> None:
+        from tourney_ray.evaluation.worker import WarmEvaluator
+
+        self._root = settings.data
+        self._evaluator = WarmEvaluator(settings.data)
+
+    def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
+        """The metric of the command's checkpoint, or why the evaluator could not tell."""
+        try:
+            checkpoint = self._root / command.checkpoint
+            return self._evaluator.evaluate(command.task_type, command.data, checkpoint, seed)
+        except PlatformFault as fault:
+            return fault.message
+
+
+def sandbox(settings: Settings) -> SandboxTrainer:
+    """The trainer of this node."""
+    return SandboxTrainer(settings.data, settings.state / "work", sample_tree_hashes(), settings.sandbox.kind)
+
+
+def repo_store(settings: Settings) -> RepoStore:
+    """The fetched trees of this node."""
+    choice = settings.repositories
+    return RepoStore(settings.state / "repos", choice.allowed_hosts, choice.allow_file, choice.deadline_s)
+
+
+def utc_now() -> datetime:
+    """The current moment."""
+    return datetime.now(UTC)
+
+
+def _answer(settings: Settings, tournament_type: TournamentType, miner: Miner, offer: Offer | NoOffer) -> Answer:
+    if isinstance(offer, NoOffer):
+        return OfferRefused(hotkey=miner.hotkey, reason=offer.reason)
+    try:
+        return vet_repository(settings, tournament_type, miner.hotkey, miner.coldkey, offer.repo, offer.ref)
+    except RepoRejected as rejected:
+        return OfferRefused(hotkey=miner.hotkey, reason=rejected.message)
+
+
+def _frozen_tree(settings: Settings, spec: TrainingSpec) -> Path:
+    """The very tree that was vetted, fetched again where this node does not have it."""
+    try:
+        fetched = repo_store(settings).fetch(spec.repo, spec.commit)
+    except RepoRejected as gone:
+        raise PlatformFault(f"the vetted tree is gone: {gone.message}", "restore the repository or its cache") from gone
+    if fetched.tree_hash != spec.tree_hash:
+        raise PlatformFault(f"{spec.repo} at {spec.commit} holds tree {fetched.tree_hash}, vetted was {spec.tree_hash}")
+    return fetched.path
+
+
+def _kind(fault: TourneyError) -> str:
+    """`TrainingCrashed` as `training_crashed`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(fault).__name__).lower()

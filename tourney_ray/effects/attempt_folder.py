@@ -1,0 +1,97 @@
+"""The folder of one attempt on this machine's disk, and what it remembers for whoever watches the attempt next.
+
+Guarantee: an outcome is stored whole, once, by whoever comes first; whoever comes later is told that one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tourney_ray.core.models import Failed, Record, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects.processes import ProcessMark
+from tourney_ray.errors import StorageUnavailable
+
+
+class Started(Record):
+    """What a watcher writes down as soon as the trainer's process is there."""
+
+    epoch: int
+    leaders: tuple[tuple[int, int], ...]
+    """Process id and start ticks of the leaders of its sessions."""
+
+    def marks(self) -> list[ProcessMark]:
+        """The leaders as marks."""
+        return [ProcessMark(pid, ticks) for pid, ticks in self.leaders]
+
+
+class Ended(Record):
+    """How the attempt ended."""
+
+    epoch: int
+    type: Literal["trained", "failed"]
+    trained: Trained | None = None
+    failed: Failed | None = None
+
+    def outcome(self) -> TrainingOutcome:
+        """The outcome itself."""
+        outcome = self.trained if self.type == "trained" else self.failed
+        if outcome is None:
+            raise StorageUnavailable(f"a stored outcome says {self.type} and nothing more")
+        return outcome
+
+
+class AttemptFolder:
+    """Paths and memory of one attempt below the trainer's work folder."""
+
+    def __init__(self, work: Path, spec: TrainingSpec) -> None:
+        self.name = file_name(spec.attempt_id)
+        self.path = work / self.name
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "log.txt"
+        self._started = self.path / "process.json"
+        self._ended = self.path / "outcome.json"
+        self._epoch = spec.epoch
+
+    def begin(self) -> None:
+        """Make the folder anew, with an empty folder for checkpoints."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.checkpoints.mkdir(parents=True)
+
+    def started(self) -> Started | None:
+        """What the last watcher wrote down, of whatever epoch; None when no process was ever started."""
+        return Started.model_validate_json(self._started.read_bytes()) if self._started.exists() else None
+
+    def write_started(self, leaders: Sequence[ProcessMark]) -> None:
+        """Remember the process, in one step."""
+        marks = tuple((mark.pid, mark.start_ticks) for mark in leaders)
+        staged = self._staged(self._started)
+        staged.write_text(Started(epoch=self._epoch, leaders=marks).model_dump_json(), encoding="utf-8")
+        staged.replace(self._started)
+
+    def write_outcome(self, outcome: TrainingOutcome) -> TrainingOutcome:
+        """Store the outcome unless there is one already; the stored one."""
+        trained = outcome if isinstance(outcome, Trained) else None
+        failed = outcome if isinstance(outcome, Failed) else None
+        kind = "trained" if trained else "failed"
+        staged = self._staged(self._ended)
+        staged.write_text(Ended(epoch=self._epoch, type=kind, trained=trained, failed=failed).model_dump_json())
+        try:
+            os.link(staged, self._ended)
+        except FileExistsError:
+            return Ended.model_validate_json(self._ended.read_bytes()).outcome()
+        finally:
+            staged.unlink()
+        return outcome
+
+    def _staged(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def file_name(text: str) -> str:
+    """`text` as the name of one file: everything but letters, digits, `_`, `.` and `-` becomes `_`."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".") or "_"

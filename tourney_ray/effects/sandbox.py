@@ -1,0 +1,177 @@
+"""The trainer of the demo: runs bundled sample miners under bubblewrap, or, where that is missing, as plain processes.
+
+Guarantee: code whose tree is not on the list never starts; when an outcome is returned, nothing of the training runs
+any more. The thread that calls `train` has to stay alive meanwhile: the kernel kills the trainer together with it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects import bubblewrap, contract
+from tourney_ray.effects.attempt_folder import AttemptFolder
+from tourney_ray.effects.collect import OutputCaps, collect
+from tourney_ray.effects.process import Job
+from tourney_ray.effects.processes import end, mark_of
+from tourney_ray.effects.staging import Stage, check_tree, program_of
+from tourney_ray.errors import CheckpointInvalid, EngineDown, RepoRejected, StorageUnavailable
+
+Kind = Literal["auto", "bubblewrap", "process"]
+GRACE_S = 2.0
+"""Between the polite request to stop at the deadline and the kill."""
+
+SETUP_S = 20.0
+"""How long bubblewrap may take to say which process is the trainer's."""
+
+LAST_WORDS = 300
+"""Most characters of a trainer's last line in a reason."""
+
+KILLED_CODES = (-9, 137)
+"""A process that signal 9 ended, as seen from outside and by bubblewrap."""
+
+WARNING = (
+    "WARNING: trainers run as plain processes that see this machine's files and network; nothing is isolated, "
+    "so only the bundled sample miners may run"
+)
+
+
+class SandboxTrainer:
+    """The `Trainer` port without containers.
+
+    `root` is the operator's store of task data, where outputs are collected to `checkpoints/{attempt}`; `work` is this
+    machine's scratch folder; `allowed_trees` are the tree ids that may run. No training runs longer than `max_seconds`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        work: Path,
+        allowed_trees: frozenset[str],
+        kind: Kind = "auto",
+        max_seconds: float | None = None,
+        caps: OutputCaps | None = None,
+    ) -> None:
+        self._root = root.absolute()
+        self._work = work.absolute()
+        self._allowed_trees = allowed_trees
+        self._max_seconds = max_seconds
+        self._caps = caps or OutputCaps()
+        self._isolated = _can_isolate(kind)
+
+    @property
+    def isolation(self) -> Literal["bubblewrap", "none"]:
+        """What stands between a trainer and this machine."""
+        return "bubblewrap" if self._isolated else "none"
+
+    @property
+    def warning(self) -> str:
+        """One line that whoever starts trainings has to read; empty when they are isolated."""
+        return "" if self._isolated else f"{WARNING} ({bubblewrap.why_not() or 'as it was asked for'})"
+
+    def train(self, spec: TrainingSpec, source: Path, on_start: Callable[[], None]) -> TrainingOutcome:
+        """Run the tree at `source` to its end or its deadline and collect its output.
+
+        Raises `RepoRejected` for a tree that is not on the list or cannot be started, and `PlatformFault` for ours.
+        """
+        self._check_allowed(spec)
+        check_tree(spec, source)
+        program = program_of(spec, source)
+        folder = AttemptFolder(self._work, spec)
+        try:
+            with self._start(spec, folder, program, source.absolute()) as job:
+                outcome = self._watch(spec, folder, job, on_start)
+            return folder.write_outcome(outcome)
+        except OSError as problem:
+            raise StorageUnavailable(f"attempt {spec.attempt_id} could not be kept on disk: {problem}") from problem
+
+    def adopt(self, spec: TrainingSpec) -> TrainingOutcome | None:
+        """The outcome of an attempt whose watcher was lost; None when this epoch of it never started.
+
+        What still runs of it is ended first: nobody can hear its output any more. Without a stored outcome it counts as
+        lost by the platform.
+        """
+        folder = AttemptFolder(self._work, spec)
+        before = folder.started()
+        if before is None:
+            return None
+        if before.epoch != spec.epoch:
+            end(before.marks())
+            return None
+        reason = "the watcher of this training was lost, and the training ended with it"
+        outcome = folder.write_outcome(Failed(blame=Blame.PLATFORM, kind="lost", reason=reason))
+        end(before.marks())
+        return outcome
+
+    def _check_allowed(self, spec: TrainingSpec) -> None:
+        if spec.tree_hash not in self._allowed_trees:
+            raise RepoRejected(
+                f"{spec.hotkey}'s tree {spec.tree_hash[:12]} is not a bundled sample: without containers this machine "
+                "runs bundled samples only; Docker is needed for strangers' code"
+            )
+
+    def _start(self, spec: TrainingSpec, folder: AttemptFolder, program: list[str], source: Path) -> Job:
+        if before := folder.started():
+            end(before.marks())
+        stage = Stage(self._root, self._work, spec, folder)
+        return stage.start_isolated(program, source) if self._isolated else stage.start_plain(program, source)
+
+    def _watch(
+        self, spec: TrainingSpec, folder: AttemptFolder, job: Job, on_start: Callable[[], None]
+    ) -> TrainingOutcome:
+        hours_s = spec.hours_to_complete * 3600
+        until = job.started_at + min(hours_s, self._max_seconds or hours_s)
+        if self._isolated:
+            job.wait_for_status(min(until, job.started_at + SETUP_S))
+            child = bubblewrap.child_of(job.status)
+            job.leaders += [mark for mark in (mark_of(child) if child else None,) if mark]
+        folder.write_started(job.leaders)
+        on_start()
+        code = job.wait(until)
+        if code is None:
+            job.stop(GRACE_S)
+        end(job.leaders)
+        seconds = time.monotonic() - job.started_at
+        if code:
+            return self._crashed(job, code, seconds)
+        return self._collected(spec, folder, seconds, job.log_tail(), stopped=code is None)
+
+    def _crashed(self, job: Job, code: int, seconds: float) -> Failed:
+        """A trainer that ended by itself and not well; raises `EngineDown` when it was bubblewrap that did."""
+        tail = job.log_tail()
+        last = (tail.strip().splitlines() or ["it said nothing"])[-1][-LAST_WORDS:]
+        if self._isolated and bubblewrap.exit_code_of(job.status) is None and not tail.startswith("bwrap: execvp"):
+            raise EngineDown(f"bubblewrap ended with {code} before the trainer did: {last}")
+        reason = f"trainer exited with {code}: {last}"
+        if code in KILLED_CODES:
+            reason = (
+                f"trainer was killed by signal 9, not by us, most likely for want of memory; its last words: {last}"
+            )
+        return Failed(blame=Blame.MINER, kind="crashed", reason=reason, seconds=seconds, log_tail=tail)
+
+    def _collected(
+        self, spec: TrainingSpec, folder: AttemptFolder, seconds: float, tail: str, stopped: bool
+    ) -> TrainingOutcome:
+        target = self._root / "checkpoints" / folder.name
+        try:
+            files = collect(folder.checkpoints, contract.output_folder(spec), target, self._caps)
+        except CheckpointInvalid as problem:
+            kind, reason = "output_refused", problem.message
+            return Failed(blame=Blame.MINER, kind=kind, reason=reason, seconds=seconds, log_tail=tail)
+        if files:
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
+            return Trained(checkpoint=str(target), seconds=seconds, stopped_at_deadline=stopped, log_tail=tail)
+        when = "by its deadline" if stopped else "and ended as if all were well"
+        reason = f"trainer wrote nothing to {contract.output_folder(spec)} {when}"
+        return Failed(blame=Blame.MINER, kind="no_checkpoint", reason=reason, seconds=seconds, log_tail=tail)
+
+
+def _can_isolate(kind: Kind) -> bool:
+    """Whether trainers run under bubblewrap; raises `EngineDown` when that was asked for and does not work."""
+    if kind == "bubblewrap" and bubblewrap.why_not():
+        raise EngineDown(bubblewrap.why_not(), "install it, for example: apt-get install bubblewrap")
+    return kind != "process" and not bubblewrap.why_not()

@@ -1,0 +1,1 @@
+"""Views of a state for people: pure, from records to text and tables."""

@@ -1,0 +1,100 @@
+"""One line per fact, `key=value`, for logs and for terminals that are none. Pure."""
+
+from __future__ import annotations
+
+from tourney_ray.core import events as e
+from tourney_ray.core.models import Failed
+from tourney_ray.core.scoring import spell
+
+SHORT = 16
+"""Characters of a hotkey that are shown."""
+
+
+def short(hotkey: str | None) -> str:
+    """The beginning of a hotkey, enough for a person; `nobody` for None."""
+    return "nobody" if hotkey is None else hotkey[:SHORT]
+
+
+def fact_line(entry: e.Entry) -> str:
+    """`20:15:03 #41 MatchDecided match=… because="…"`."""
+    fact = entry.fact
+    pairs = " ".join(f"{key}={_quoted(value)}" for key, value in _pairs(fact).items() if value != "")
+    return f"{entry.at:%H:%M:%S} #{entry.seq} {entry.kind} {pairs}".rstrip()
+
+
+def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 - a line per fact
+    match fact:
+        case e.TournamentCreated():
+            champion = fact.champion.hotkey if fact.champion else None
+            return {"tournament": fact.tournament_id, "champion": short(champion), "because": fact.because}
+        case e.TransferCredited():
+            return {"coldkey": short(fact.coldkey), "rao": fact.rao}
+        case e.RegistrationPassed():
+            return {"pass": fact.number, "asked": len(fact.answers)}
+        case e.Charged():
+            return {"hotkey": short(fact.hotkey), "rao": fact.rao}
+        case e.EntrantAccepted():
+            return {"hotkey": short(fact.entrant.hotkey), "because": fact.because}
+        case e.EntrantRefused():
+            return {"hotkey": short(fact.hotkey), "because": fact.because}
+        case e.TournamentActivated():
+            return {"seed": fact.draw_seed}
+        case e.RoundDrawn():
+            return {
+                "round": fact.number,
+                "type": fact.round_type,
+                "matches": len(fact.matches),
+                "because": fact.because,
+            }
+        case e.TaskPrepared():
+            return {
+                "task": fact.task_id[:8],
+                "type": fact.task_type,
+                "rows": fact.data.dataset_rows,
+                "hours": fact.hours,
+            }
+        case e.TaskPreparationFailed():
+            return {"task": fact.task_id[:8], "reason": fact.reason}
+        case e.RoundActivated():
+            return {"round": fact.round_id[-3:], "trainings": len(fact.assignments)}
+        case e.AttemptStarted():
+            return _training(fact) | {"epoch": fact.epoch, "gpus": f"{fact.gpus}x{fact.gpu_type}"}
+        case e.AttemptRunning():
+            return _training(fact)
+        case e.AttemptEnded():
+            return _training(fact) | _outcome(fact)
+        case e.CheckpointEvaluated():
+            return _training(fact) | {"value": spell(fact.result.value), "refused": fact.result.refused}
+        case e.EvaluationFailed():
+            return _training(fact) | {"reason": fact.reason}
+        case e.EvaluationRepeated():
+            return {"task": fact.task_id[:8], "number": fact.number, "because": fact.because}
+        case e.TaskDecided():
+            return {"task": fact.task_id[:8], "winner": short(fact.winner), "because": fact.because}
+        case e.MatchDecided():
+            return {"match": fact.match_id.split("_round_")[-1], "because": fact.because}
+        case e.RoundCompleted():
+            return {"round": fact.round_id[-3:], "because": fact.because}
+        case e.TournamentCompleted():
+            return {"winner": short(fact.winner), "title": fact.title, "because": fact.because}
+        case e.SecretRevealed():
+            return {"seed": fact.secret_seed}
+
+
+def _training(
+    fact: e.AttemptStarted | e.AttemptRunning | e.AttemptEnded | e.CheckpointEvaluated | e.EvaluationFailed,
+) -> dict[str, object]:
+    return {"task": fact.task_id[:8], "hotkey": short(fact.hotkey)}
+
+
+def _outcome(fact: e.AttemptEnded) -> dict[str, object]:
+    outcome = fact.outcome
+    seconds = f"{outcome.seconds:.1f}"
+    if isinstance(outcome, Failed):
+        return {"outcome": "failed", "blame": outcome.blame, "reason": outcome.reason, "seconds": seconds}
+    return {"outcome": "trained", "seconds": seconds}
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return f'"{text}"' if " " in text else text

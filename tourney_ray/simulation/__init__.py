@@ -1,0 +1,1 @@
+"""Whole tournaments in virtual time, on a virtual cluster with faults."""

@@ -1,0 +1,1 @@
+"""The journal and its tables: the only place that knows DuckDB."""

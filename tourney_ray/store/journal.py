@@ -1,0 +1,141 @@
+"""The journal: every fact, chained by hashes, in one transaction with the tables that are made from it.
+
+What `append` returned survives the end of the process. A journal that was altered is not opened. Only one process can
+hold it, and of two writers inside one process the second is refused at its first fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from tourney_ray.core.events import Entry, Fact, chain
+from tourney_ray.core.evolve import evolve
+from tourney_ray.core.replay import follow, read_fact
+from tourney_ray.core.state import State
+from tourney_ray.errors import ConfigError, JournalConflict, StorageUnavailable
+from tourney_ray.store import tables
+from tourney_ray.store.connection import SET_ASIDE, connect, database_path, one_line, prepare_schema
+from tourney_ray.store.rebuild import rebuild
+from tourney_ray.store.second_copy import SecondCopy
+from tourney_ray.store.tables import Step
+
+
+class Journal:
+    """An open journal; make one with `Journal.open`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, copy: SecondCopy) -> None:
+        self._connection = connection
+        self._copy = copy
+        self._last: Entry | None = None
+        self._state = State()
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """The journal at `path`, a file or a folder for `journal.duckdb`; made when there is none, then replayed.
+
+        Where only the second copy is left, the database is made anew from it. Raises `NotAllowed` when the file is in
+        use, on a network file system, altered, of a newer schema, or at odds with its second copy; `ConfigError` when
+        it is no journal.
+        """
+        path = database_path(path)
+        copy = path.with_suffix(".jsonl")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if copy.exists() and not path.exists():
+                rebuild(path, copy)
+            return cls._opened(path, copy)
+        except OSError as error:
+            raise ConfigError(f"the journal {path} cannot be opened: {error}", "name a folder of your own") from error
+        except duckdb.Error as error:
+            raise ConfigError(f"{path} is damaged: {one_line(error)}", SET_ASIDE) from error
+
+    @property
+    def last(self) -> Entry | None:
+        """The last entry; None while there is none."""
+        return self._last
+
+    @property
+    def state(self) -> State:
+        """The state after the last entry."""
+        return self._state
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """For queries and snapshots, which take cursors of their own; never for writing."""
+        return self._connection
+
+    def append(self, facts: Sequence[Fact], at: datetime) -> list[Entry]:
+        """Record facts at that moment, all or none; their entries, once they are on the disk.
+
+        A moment before the last entry's counts as that one. Raises `IllegalTransition` when a fact cannot follow,
+        `JournalConflict` when somebody else has written, `StorageUnavailable` when the disk fails.
+        """
+        if at.tzinfo is None:
+            raise ValueError(f"{at} has no time zone")
+        steps = self._steps(facts, at)
+        if not steps:
+            return []
+        self._write(steps)
+        self._last, self._state = steps[-1].entry, steps[-1].state
+        entries = [step.entry for step in steps]
+        self._copy.append(entries if self._copy.seq == entries[0].seq - 1 else self.entries(self._copy.seq))
+        return entries
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """The entries beyond that seq, in order."""
+        return tables.read_entries(self._connection, after)
+
+    def close(self) -> None:
+        """Let go of the files; the journal cannot be used any more."""
+        self._connection.close()
+
+    @classmethod
+    def _opened(cls, path: Path, copy: Path) -> Journal:
+        connection = connect(path)
+        try:
+            prepare_schema(connection, path)
+            journal = cls(connection, SecondCopy(copy))
+            journal._replay()
+        except BaseException:
+            connection.close()
+            raise
+        return journal
+
+    def _replay(self) -> None:
+        for entry in self._copy.compared(self.entries()):
+            fact = read_fact(self._last, entry)
+            self._state = follow(self._state, fact, entry)
+            self._last = entry
+        self._copy.append(self.entries(self._copy.seq))
+
+    def _steps(self, facts: Sequence[Fact], at: datetime) -> list[Step]:
+        last, state = self._last, self._state
+        at = max(at, last.at) if last else at
+        steps: list[Step] = []
+        for fact in facts:
+            last, state = chain(last, fact, at), evolve(state, fact, at)
+            steps.append(Step(last, fact, state))
+        return steps
+
+    def _write(self, steps: Sequence[Step]) -> None:
+        first, last = steps[0].entry.seq, steps[-1].entry.seq
+        try:
+            with tables.transaction(self._connection):
+                self._expect(first - 1)
+                tables.write(self._connection, steps)
+        except (duckdb.ConstraintException, duckdb.TransactionException) as error:
+            raise JournalConflict(f"facts {first} to {last} meet those of another writer: {one_line(error)}") from error
+        except duckdb.Error as error:
+            raise StorageUnavailable(f"facts {first} to {last} cannot be recorded: {one_line(error)}") from error
+
+    def _expect(self, seq: int) -> None:
+        found = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()
+        if found != (seq,):
+            raise JournalConflict(
+                f"the journal ends with fact {found[0] if found else 0}, this writer knows {seq}",
+                "end the other writer and open the journal again",
+            )

@@ -1,0 +1,149 @@
+"""Writing rows and entries: one statement per table and set of columns, whatever the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import duckdb
+from pydantic import ValidationError
+
+from tourney_ray.core.events import Entry, Fact
+from tourney_ray.core.replay import spell
+from tourney_ray.core.state import State
+from tourney_ray.errors import AuditDifference
+from tourney_ray.store.projection import Row, project
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "tournaments": ("tournament_id",),
+    "entrants": ("tournament_id", "hotkey"),
+    "rounds": ("round_id",),
+    "matches": ("match_id",),
+    "tasks": ("task_id",),
+    "attempts": ("attempt_id",),
+    "evaluations": ("task_id", "hotkey", "number"),
+    "rankings": ("task_id", "hotkey"),
+    "verdicts": ("match_id", "hotkey"),
+    "standings": ("tournament_id", "hotkey"),
+    "charges": ("tournament_id", "hotkey"),
+    "transfers": ("transfer_id",),
+    "balances": ("coldkey",),
+}
+"""Primary key of every projected table."""
+
+ROWS_PER_STATEMENT = 500
+ENTRIES_PER_FETCH = 1000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+ENTRY_COLUMNS = ("seq", "recorded_at", "kind", "tournament_id", "body", "previous", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An entry, the fact that it holds, and the state after it."""
+
+    entry: Entry
+    fact: Fact
+    state: State
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
+    """All statements inside take effect together, or none of them does."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(duckdb.TransactionException):  # a commit that failed has rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def write(connection: duckdb.DuckDBPyConnection, steps: Sequence[Step]) -> None:
+    """Insert entries and what they project, inside the caller's transaction.
+
+    Raises `duckdb.ConstraintException` for a seq that is there.
+    """
+    _insert(connection, "journal", ENTRY_COLUMNS, [_columns(step) for step in steps], "")
+    _upsert(connection, [row for step in steps for row in project(step.fact, step.state, step.entry.at)])
+
+
+def read_entries(connection: duckdb.DuckDBPyConnection, after: int = 0) -> Iterator[Entry]:
+    """The journal's entries beyond that seq, in order, streamed on a cursor of their own.
+
+    Raises `AuditDifference` for a row that is no entry.
+    """
+    cursor = connection.cursor()
+    try:
+        cursor.execute(
+            "SELECT seq, epoch_us(recorded_at), kind, body, previous, hash FROM journal WHERE seq > ? ORDER BY seq",
+            [after],
+        )
+        while rows := cursor.fetchmany(ENTRIES_PER_FETCH):
+            yield from map(_entry, rows)
+    finally:
+        cursor.close()
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    seq, micros, kind, body, previous, digest = row
+    try:
+        at = EPOCH + timedelta(microseconds=micros)
+        return Entry(seq=seq, at=at, kind=kind, body=body, previous=previous, hash=digest)
+    except ValidationError as error:
+        raise AuditDifference(f"row {seq} of the journal is no entry: {spell(error)}") from error
+    except (TypeError, OverflowError) as error:
+        raise AuditDifference(f"row {seq} of the journal has an impossible time: {micros}") from error
+
+
+def _columns(step: Step) -> list[Any]:
+    entry = step.entry
+    tournament_id = getattr(step.fact, "tournament_id", None)
+    return [entry.seq, entry.at, entry.kind, tournament_id, entry.body, entry.previous, entry.hash]
+
+
+def _upsert(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
+    groups: dict[tuple[str, tuple[str, ...]], list[list[Any]]] = {}
+    for row in _merged(rows):
+        values = [_plain(value) for value in row.values.values()]
+        groups.setdefault((row.table, tuple(row.values)), []).append(values)
+    for (table, columns), values in groups.items():
+        _insert(connection, table, columns, values, _on_conflict(table, columns))
+
+
+def _merged(rows: Iterable[Row]) -> list[Row]:
+    """One row for each key, so that no key is written twice in one transaction."""
+    merged: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key = (row.table, *(str(row.values[column]) for column in KEYS[row.table]))
+        before = merged.get(key)
+        merged[key] = Row(row.table, {**before.values, **row.values}) if before else row
+    return list(merged.values())
+
+
+def _on_conflict(table: str, columns: Sequence[str]) -> str:
+    settled = [f'"{c}" = excluded."{c}"' for c in columns if c not in KEYS[table]]
+    return f" ON CONFLICT DO UPDATE SET {', '.join(settled)}" if settled else " ON CONFLICT DO NOTHING"
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], rows: list[list[Any]], ending: str
+) -> None:
+    names = ", ".join(f'"{column}"' for column in columns)
+    marks = f"({', '.join('?' * len(columns))})"
+    for start in range(0, len(rows), ROWS_PER_STATEMENT):
+        chunk = rows[start : start + ROWS_PER_STATEMENT]
+        places = ", ".join([marks] * len(chunk))
+        parameters = [value for row in chunk for value in row]
+        connection.execute(f"INSERT INTO {table} ({names}) VALUES {places}{ending}", parameters)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
