@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
-OUT ?= build/demo
+OUT ?=
 ARGS ?=
 
 export OMP_NUM_THREADS := 1
@@ -16,8 +16,8 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 help: ## This list.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-demo: $(BIN)/.installed-demo ## A whole tournament on this machine. ARGS="--seed 7 --miners 12", OUT=directory.
-	$(BIN)/tourney demo --out $(OUT) $(ARGS)
+demo: $(BIN)/.installed-demo ## A whole tournament on this machine. ARGS="--seed 7 --miners 12", OUT=a new folder.
+	$(BIN)/tourney demo $(if $(OUT),--out $(OUT)) $(ARGS)
 
 check: $(BIN)/.installed-dev ## Style, types and the direction of imports.
 	$(BIN)/ruff check .

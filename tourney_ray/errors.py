@@ -10,6 +10,9 @@ from __future__ import annotations
 class TourneyError(Exception):
     """Base of all errors. `message` says what happened to what; `hint` says what to do about it (may be empty)."""
 
+    exit_code = 1
+    """Of a command that ends with this error."""
+
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -22,6 +25,8 @@ class TourneyError(Exception):
 
 class UserError(TourneyError):
     """Something the user asked for cannot be done as asked."""
+
+    exit_code = 2
 
 
 class ConfigError(UserError):
@@ -38,6 +43,8 @@ class NotAllowed(UserError):
 
 class AuditDifference(NotAllowed):
     """A journal that was altered, or that says something else than the rules give."""
+
+    exit_code = 1
 
 
 class MinerFault(TourneyError):

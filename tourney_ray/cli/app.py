@@ -13,8 +13,6 @@ import click
 from tourney_ray import __version__
 from tourney_ray.errors import TourneyError, UserError
 
-USER_ERROR = 2
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tourney")
@@ -116,7 +114,7 @@ def main() -> None:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(USER_ERROR)
+        sys.exit(UserError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
@@ -124,7 +122,7 @@ def main() -> None:
         click.echo(f"error: {error.message}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
-        sys.exit(USER_ERROR if isinstance(error, UserError) else 1)
+        sys.exit(error.exit_code)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -75,8 +75,7 @@ class Loop:
         """
         if outcomes:
             wanted = {command.command_id for command in self._plan(now).commands}
-            for outcome in outcomes:
-                self._take(outcome, wanted, now)
+            self._record([fact for outcome in outcomes for fact in self._take(outcome, wanted)], now)
         upcoming = self._plan(now)
         fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
         self._record([c.intent for c in fresh if isinstance(c, Train) and c.intent], now)
@@ -89,13 +88,15 @@ class Loop:
     def _plan(self, now: datetime) -> Plan:
         return plan(self._journal.state, self._dispatcher.cluster(), now, self._agenda)
 
-    def _take(self, outcome: Outcome, wanted: set[str], now: datetime) -> None:
-        if outcome.command_id not in self._in_flight or outcome.command_id not in wanted:
-            log.warning("outcome of %s ignored: nobody waits for it any more", outcome.command_id)
-        else:
-            self._record(outcome.facts, now)
+    def _take(self, outcome: Outcome, wanted: set[str]) -> tuple[Fact, ...]:
+        """The facts of an outcome that somebody waits for; none of any other."""
+        awaited = outcome.command_id in self._in_flight and outcome.command_id in wanted
         if outcome.done:
             self._in_flight.discard(outcome.command_id)
+        if awaited:
+            return outcome.facts
+        log.warning("outcome of %s ignored: nobody waits for it any more", outcome.command_id)
+        return ()
 
     def _record(self, facts: Sequence[Fact], now: datetime) -> None:
         """The facts and all that they force, in one transaction."""

@@ -92,9 +92,8 @@ def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) 
     try:
         trainer = sandbox(settings)
         adopted = trainer.adopt(spec)
-        if adopted is not None:
-            return adopted
-        return trainer.train(spec, _frozen_tree(settings, spec), on_start)
+        outcome = adopted or trainer.train(spec, _frozen_tree(settings, spec), on_start)
+        return _below(settings.data, outcome)
     except MinerFault as fault:
         return Failed(blame=Blame.MINER, kind=_kind(fault), reason=fault.message)
     except TourneyError as fault:
@@ -155,6 +154,13 @@ def _frozen_tree(settings: Settings, spec: TrainingSpec) -> Path:
     if fetched.tree_hash != spec.tree_hash:
         raise PlatformFault(f"{spec.repo} at {spec.commit} holds tree {fetched.tree_hash}, vetted was {spec.tree_hash}")
     return fetched.path
+
+
+def _below(root: Path, outcome: TrainingOutcome) -> TrainingOutcome:
+    """The outcome with its checkpoint's path taken from the operator's data folder, which may move."""
+    if isinstance(outcome, Failed):
+        return outcome
+    return outcome.model_copy(update={"checkpoint": str(Path(outcome.checkpoint).relative_to(root))})
 
 
 def _kind(fault: TourneyError) -> str:

@@ -77,6 +77,8 @@ class _Audit:
             self._compare(entry, fact)
         _check_given(self.state, entry, fact)
         self.state = follow(self.state, fact, entry)
+        if isinstance(fact, e.SecretRevealed):
+            _check_tasks(self.state.tournaments[fact.tournament_id], entry)
         self.last = entry
         self.verdicts += _verdicts(fact)
         if not self.forced:
@@ -122,8 +124,6 @@ def _check_given(state: State, entry: Entry, fact: Fact) -> None:
             _check_attempt(state, entry, fact)
         case e.CheckpointEvaluated():
             _check_mean(entry, fact)
-        case e.SecretRevealed():
-            _check_tasks(state, entry, fact)
         case _:
             pass
 
@@ -164,19 +164,16 @@ def _check_mean(entry: Entry, fact: e.CheckpointEvaluated) -> None:
         raise _difference(entry, "result.value", value, f"{mean!r}, the mean of per_row")
 
 
-def _check_tasks(state: State, entry: Entry, fact: e.SecretRevealed) -> None:
-    """Types and hours of all tasks of the tournament; that the seed is the one committed to, the replay checks."""
-    t = state.tournaments.get(fact.tournament_id)
-    if t is None:
-        return  # cannot follow, as the replay will say
+def _check_tasks(t: Tournament, entry: Entry) -> None:
+    """Types and hours of all tasks of a tournament whose secret seed is revealed."""
     for drawn in t.rounds:
         for match in drawn.matches.values():
             for task_id in match.tasks.values():
-                _check_task(t, drawn, t.tasks[task_id], fact.secret_seed, entry)
+                _check_task(t, drawn, t.tasks[task_id], entry)
 
 
-def _check_task(t: Tournament, drawn: Round, task: Task, seed: str, entry: Entry) -> None:
-    kind, where = t.tournament_type, f"task {task.task_id}"
+def _check_task(t: Tournament, drawn: Round, task: Task, entry: Entry) -> None:
+    kind, seed, where = t.tournament_type, t.secret_seed, f"task {task.task_id}"
     due = choose_task(seed, kind, drawn.round_type, task.match_id, task.slot, task.task_id, t.rules)
     if task.task_type is not due.task_type:
         raise _difference(entry, f"{where}.task_type", task.task_type.value, due.task_type.value)

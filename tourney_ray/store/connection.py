@@ -69,7 +69,7 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
 
 def confine(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Keep all SQL of the connection's database inside `folder` and its own files, for good."""
-    if connection.execute("SELECT current_setting('lock_configuration')").fetchone() == (True,):
+    if connection.execute("SELECT current_setting('lock_configuration')").fetchall() == [(True,)]:
         return
     quoted = str(folder).replace("'", "''")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -97,8 +97,7 @@ def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
         return False
     if not {"meta", "journal"} <= tables:
         raise ConfigError(f"{path} is a DuckDB database, but no journal", "name another file")
-    versions = connection.execute("SELECT max(schema_version) FROM meta").fetchone()
-    version = versions[0] if versions else None
+    ((version,),) = connection.execute("SELECT max(schema_version) FROM meta").fetchall()
     if version is not None and version > SCHEMA_VERSION:
         raise NotAllowed(
             f"{path} has schema {version}; this tourney_ray knows schemas up to {SCHEMA_VERSION}",

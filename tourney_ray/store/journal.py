@@ -133,9 +133,9 @@ class Journal:
             raise StorageUnavailable(f"facts {first} to {last} cannot be recorded: {one_line(error)}") from error
 
     def _expect(self, seq: int) -> None:
-        found = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()
-        if found != (seq,):
+        ((found,),) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
+        if found != seq:
             raise JournalConflict(
-                f"the journal ends with fact {found[0] if found else 0}, this writer knows {seq}",
+                f"the journal ends with fact {found}, this writer knows {seq}",
                 "end the other writer and open the journal again",
             )

@@ -27,8 +27,8 @@ def query(
     """The result of one SELECT statement, at most `rows_cap` rows of it.
 
     `connection` is a journal's or a snapshot's; the statement has a cursor of its own and may run in any thread. A
-    result that was cut has `TRUNCATED` in its schema's metadata. Raises `NotAllowed` for anything but one SELECT, `UserError`
-    with DuckDB's words for one that fails, or that takes longer than `seconds`.
+    result that was cut has `TRUNCATED` in its schema's metadata. Raises `NotAllowed` for anything but one SELECT, and
+    `UserError`, in DuckDB's words, for one that fails or takes longer than `seconds`.
     """
     cursor = connection.cursor()
     try:

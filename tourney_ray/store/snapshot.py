@@ -57,12 +57,12 @@ def open_snapshot(path: Path) -> duckdb.DuckDBPyConnection:
 
 def _names(cursor: duckdb.DuckDBPyConnection) -> tuple[str, Path]:
     """The journal's name inside DuckDB, and its file."""
-    row = cursor.execute(
+    ((name, file),) = cursor.execute(
         "SELECT database_name, path FROM duckdb_databases() WHERE database_name = current_database()"
-    ).fetchone()
-    if row is None or row[1] is None:
+    ).fetchall()
+    if file is None:
         raise StorageUnavailable("a database without a file has no snapshot")
-    return row[0], Path(row[1]).resolve()
+    return name, Path(file).resolve()
 
 
 def _copy(cursor: duckdb.DuckDBPyConnection, source: str, name: str, copy: Path) -> None:

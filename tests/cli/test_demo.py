@@ -1,0 +1,116 @@
+"""The front door: `tourney demo` as a stranger runs it, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+TOURNEY = str(Path(sys.executable).with_name("tourney"))
+PATIENCE_S = 300.0
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("demo") / "out"
+    command = [TOURNEY, "demo", "--seed", "5", "--out", str(out), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_whole_tournament_is_played(demo: dict[str, Any]) -> None:
+    assert [r["type"] for r in demo["rounds"]] == ["group", "knockout", "knockout", "knockout", "boss"]
+    (group,) = demo["rounds"][0]["matches"]
+    assert len(group["entrants"]) == 10
+    assert [len(r["matches"]) for r in demo["rounds"]] == [1, 4, 2, 1, 1]
+    (boss,) = demo["rounds"][-1]["matches"]
+    assert len(boss["tasks"]) == 6
+    assert demo["champion"] in {e["hotkey"] for e in boss["entrants"]}
+    assert demo["wall_s"] < PATIENCE_S
+
+
+def test_every_verdict_has_a_reason_and_losers_lost_for_a_real_one(demo: dict[str, Any]) -> None:
+    for r in demo["rounds"]:
+        for match in r["matches"]:
+            assert {v["hotkey"] for v in match["verdicts"]} == {e["hotkey"] for e in match["entrants"]}
+            assert all(v["because"] for v in match["verdicts"])
+    values = [e["values"].values() for r in demo["rounds"] for m in r["matches"] for e in m["entrants"]]
+    losses = [value for each in values for value in each if value is not None]
+    assert len(set(losses)) == len(losses) > 30
+
+
+def test_the_samples_fail_as_they_are_made_to(demo: dict[str, Any]) -> None:
+    failed = [a for a in demo["attempts"] if a["status"] == "failure"]
+    assert {a["blame"] for a in failed} == {"miner"}
+    crashed = [a for a in demo["attempts"] if "CrashOnce" in a["hotkey"]]
+    first = [a["status"] for a in crashed if a["epoch"] == 1]
+    assert first
+    assert set(first) == {"failure"}
+    assert {a["status"] for a in crashed if a["epoch"] == 2} == {"success"}
+    empty = [a for a in demo["attempts"] if "NoCheckpoint" in a["hotkey"]]
+    assert [a["kind"] for a in empty] == ["no_checkpoint", "no_checkpoint"]
+
+
+def test_weights_and_emission_sum_to_one(demo: dict[str, Any]) -> None:
+    assert sum(demo["weights"].values()) == pytest.approx(1, abs=1e-12)
+    assert sum(demo["emission"].values()) == pytest.approx(1, abs=1e-12)
+    assert max(demo["weights"], key=demo["weights"].__getitem__) == demo["champion"]
+
+
+def test_at_most_one_trainer_runs_per_core(demo: dict[str, Any]) -> None:
+    moments = sorted(
+        moment for a in demo["attempts"] for moment in ((a["started_at"], 1), (a["ended_at"], -1)) if a["ended_at"]
+    )
+    running = most = 0
+    for _, change in sorted(moments):
+        running += change
+        most = max(most, running)
+    assert 0 < most <= len(os.sched_getaffinity(0))
+
+
+def test_the_audit_agrees(demo: dict[str, Any]) -> None:
+    done = subprocess.run([TOURNEY, "audit", demo["out"]], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("verdicts recomputed, all equal")
+
+
+def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [TOURNEY, "demo", "--seed", "6", "--miners", "8", "--out", str(tmp_path / "out")]
+    marked = os.environ | {"TOURNEY_TEST_MARK": str(tmp_path)}
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=marked, stdout=output, stderr=output)
+    until = time.monotonic() + PATIENCE_S
+    while " AttemptRunning " not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+    tournament_id = next(word for word in log.read_text().split() if word.startswith("tournament=")).split("=")[1]
+    ours = [p for p in psutil.process_iter() if _belongs(p, str(tmp_path), tournament_id)]
+    assert any("train.py" in " ".join(p.cmdline()) for p in ours), "a trainer runs"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, log.read_text()
+    psutil.wait_procs(ours, timeout=20)
+    left = [p for p in psutil.process_iter() if _belongs(p, str(tmp_path), tournament_id)]
+    assert [p.name() for p in left] == []
+
+
+def _belongs(process: psutil.Process, mark: str, tournament_id: str) -> bool:
+    """Whether it inherited the test's mark, or trains for its tournament; what has ended belongs to nobody."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        inherited = process.environ().get("TOURNEY_TEST_MARK") == mark
+        return inherited or any(tournament_id in word for word in process.cmdline())
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return False
