@@ -67,19 +67,19 @@ def evaluated(value: float, digest: str = "") -> Evaluated:
     return Evaluated(value=sum(rows) / 2, per_row=rows, distance=0.5, digest=digest, seconds=2.0)
 
 
+Place = tuple[int, str]
+"""Round number and hotkey."""
+
+
 @dataclass(frozen=True)
 class Script:
-    """What does not go by itself. Keys are (round number, hotkey)."""
+    """What does not go by itself."""
 
-    values: Mapping[tuple[int, str], float | Evaluated] = field(
-        default_factory=dict[tuple[int, str], "float | Evaluated"]
-    )
+    values: Mapping[Place, float | Evaluated] = field(default_factory=dict[Place, "float | Evaluated"])
     """Metric in every task of that round; others get one by their skill."""
-    failures: Mapping[tuple[int, str], Sequence[Failed]] = field(
-        default_factory=dict[tuple[int, str], Sequence[Failed]]
-    )
+    failures: Mapping[Place, Sequence[Failed]] = field(default_factory=dict[Place, Sequence[Failed]])
     """How the first attempts of every training in that round end; the one after them succeeds."""
-    evaluation_failures: Mapping[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    evaluation_failures: Mapping[Place, int] = field(default_factory=dict[Place, int])
     """How often the evaluator fails at that entrant's checkpoints first."""
     preparation_failures: Mapping[int, int] = field(default_factory=dict[int, int])
     """How often each slot of that round cannot be prepared first."""
@@ -239,36 +239,27 @@ class _Game:
             e.OfferRefused(hotkey=h, reason=self.script.refusals[h]) if h in self.script.refusals else offer(h)
             for h in asked
         )
-        self.stage.record(
-            e.RegistrationPassed(tournament_id=self.tournament_id, number=command.number, answers=answers)
-        )
+        number = command.number
+        self.stage.record(e.RegistrationPassed(tournament_id=self.tournament_id, number=number, answers=answers))
 
     def _prepare(self, c: PrepareTask) -> None:
         t, last = self.tournament, self.tournament.rounds[-1]
-        where: dict[str, Any] = {
-            "tournament_id": c.tournament_id,
-            "task_id": c.task_id,
-            "match_id": c.match_id,
-            "slot": c.slot,
-        }
-        if last.matches[c.match_id].preparations.get(c.slot, 0) < self.script.preparation_failures.get(last.number, 0):
+        where: dict[str, Any] = {"tournament_id": c.tournament_id, "task_id": c.task_id}
+        where |= {"match_id": c.match_id, "slot": c.slot}
+        if c.place.preparation - 1 < self.script.preparation_failures.get(last.number, 0):
             self.stage.record(e.TaskPreparationFailed(**where, reason="the data set has no rows"))
             return
-        request = choose_task(SECRET_SEED, c.tournament_type, c.round_type, c.match_id, c.slot, c.task_id, t.rules)
+        request = choose_task(SECRET_SEED, c.tournament_type, c.round_type, c.place, t.rules)
         low, _ = request.model_range_b
         task_data = data(params=int(low * 10**9))
         rows = task_data.dataset_rows
-        hours = training_hours(SECRET_SEED, c.tournament_type, c.round_type, c.task_id, rows, t.rules)
+        hours = training_hours(SECRET_SEED, c.tournament_type, c.round_type, c.place, rows, t.rules)
         self.stage.record(e.TaskPrepared(**where, task_type=request.task_type, hours=hours, data=task_data))
 
     def _train(self, c: Train) -> None:
         spec = c.spec
-        where: dict[str, Any] = {
-            "tournament_id": c.tournament_id,
-            "task_id": spec.task_id,
-            "hotkey": spec.hotkey,
-            "attempt_id": spec.attempt_id,
-        }
+        where: dict[str, Any] = {"tournament_id": c.tournament_id, "task_id": spec.task_id, "hotkey": spec.hotkey}
+        where["attempt_id"] = spec.attempt_id
         planned = self.script.failures.get((self.tournament.rounds[-1].number, spec.hotkey), ())
         if spec.epoch <= len(planned):
             self.stage.record(e.AttemptEnded(**where, outcome=planned[spec.epoch - 1]))
@@ -290,7 +281,7 @@ class _Game:
             return
         self.stage.record(e.CheckpointEvaluated(**where, result=self._result(c, key)))
 
-    def _result(self, c: Evaluate, key: tuple[int, str]) -> Evaluated:
+    def _result(self, c: Evaluate, key: Place) -> Evaluated:
         scripted = self.script.values.get(key)
         if isinstance(scripted, Evaluated):
             return scripted

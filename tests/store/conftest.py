@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -31,3 +32,17 @@ def template(played: Played, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(template: Path, tmp_path: Path) -> Path:
     """The folder of a closed journal of `played`."""
     return Path(shutil.copytree(template, tmp_path / "state"))
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], Journal]]:
+    """`Journal.open`, with what it opened closed at the end."""
+    journals: list[Journal] = []
+
+    def open_it(path: Path) -> Journal:
+        journals.append(Journal.open(path))
+        return journals[-1]
+
+    yield open_it
+    for journal in journals:
+        journal.close()

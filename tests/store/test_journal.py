@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from tourney_ray.core import events as e
 from tourney_ray.core.events import entry_hash
 from tourney_ray.core.state import State
 from tourney_ray.errors import (
-    AuditDifference,
     ConfigError,
     IllegalTransition,
     JournalConflict,
@@ -50,20 +49,6 @@ journal = Journal.open(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[Path], Journal]]:
-    """`Journal.open`, with what it opened closed at the end."""
-    journals: list[Journal] = []
-
-    def open_it(path: Path) -> Journal:
-        journals.append(Journal.open(path))
-        return journals[-1]
-
-    yield open_it
-    for journal in journals:
-        journal.close()
 
 
 def run(script: str, folder: Path) -> subprocess.Popen[str]:
@@ -174,73 +159,6 @@ def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path, opened: Callable
         journal.close()
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
-def test_a_copy_that_stayed_behind_is_completed(folder: Path, opened: Callable[[Path], Journal], kept: float) -> None:
-    database = folder / "journal.duckdb"
-    copy = folder / "journal.jsonl"
-    whole = copy.read_bytes()
-    copy.write_bytes(whole[: int(kept * len(whole))])
-    opened(database)
-    assert copy.read_bytes() == whole
-
-
-def test_a_lost_copy_is_made_anew(folder: Path, opened: Callable[[Path], Journal]) -> None:
-    database = folder / "journal.duckdb"
-    copy = folder / "journal.jsonl"
-    whole = copy.read_bytes()
-    copy.unlink()
-    opened(database)
-    assert copy.read_bytes() == whole
-
-
-def test_a_copy_that_is_ahead_or_differs_is_refused(folder: Path) -> None:
-    database = folder / "journal.duckdb"
-    copy = folder / "journal.jsonl"
-    whole = copy.read_bytes()
-    copy.write_bytes(whole + b'{"seq"')
-    with pytest.raises(NotAllowed, match="goes on after fact") as caught:
-        Journal.open(database)
-    assert "move the other one aside" in caught.value.hint
-    copy.write_bytes(whole.replace(b"m03", b"m04", 1))
-    with pytest.raises(NotAllowed, match=r"differs from the database at fact \d+ \("):
-        Journal.open(database)
-
-
-def test_a_copy_that_fails_is_caught_up_with(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
-    journal = opened(tmp_path)
-    journal.append([credit("a")], START)
-    copy, aside = tmp_path / "journal.jsonl", tmp_path / "aside"
-    copy.rename(aside)
-    with pytest.raises(StorageUnavailable, match="the database has facts 2 to 2, but"):
-        journal.append([credit("b")], START)
-    assert journal.state.seq == 2
-    aside.rename(copy)
-    journal.append([credit("c")], START)
-    assert list(read_copy(copy)) == list(journal.entries())
-    copy.write_bytes(b"")
-    with pytest.raises(StorageUnavailable, match="somebody cut it"):
-        journal.append([credit("d")], START)
-
-
-def test_a_lost_database_is_made_anew(folder: Path, opened: Callable[[Path], Journal], played: Played) -> None:
-    (folder / "journal.duckdb").unlink()
-    (folder / "journal.rebuilding").write_text("left by a crash")
-    journal = opened(folder)
-    assert journal.state == played.state
-    assert list(journal.entries()) == entries(played.facts)
-    assert journal.connection.execute("SELECT count(*) FROM standings").fetchone() != (0,)
-
-
-def test_an_altered_copy_is_not_rebuilt_from(folder: Path) -> None:
-    database = folder / "journal.duckdb"
-    database.unlink()
-    copy = folder / "journal.jsonl"
-    copy.write_bytes(copy.read_bytes().replace(b"m03", b"m04", 1))
-    with pytest.raises(AuditDifference):
-        Journal.open(folder)
-    assert not database.exists()
-
-
 @pytest.mark.parametrize(
     ("sql", "why"),
     [
@@ -262,12 +180,6 @@ def test_an_altered_database_is_refused(folder: Path, sql: str, why: str) -> Non
     (folder / "journal.jsonl").unlink()
     with pytest.raises(NotAllowed, match=why):
         Journal.open(database)
-
-
-def test_a_database_that_lost_facts_is_refused(folder: Path) -> None:
-    edit(folder / "journal.duckdb", "DELETE FROM journal WHERE seq > 100")
-    with pytest.raises(NotAllowed, match="goes on after fact 100"):
-        Journal.open(folder)
 
 
 def test_a_forged_fact_with_right_hashes_is_refused_when_it_cannot_follow(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def run_audit(journal: Path) -> None:
     source = open_source(journal)
     if source.note:
         click.echo(f"note: {source.note}", err=True)
-    report = audit(source.entries, growing=bool(source.note))
+    report = audit(source.entries, growing=source.growing)
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(report.summary)

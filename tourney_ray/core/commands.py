@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tourney_ray.core.events import AttemptStarted, OfferVetted
+from tourney_ray.core.ids import TaskPlace
 from tourney_ray.core.models import RoundType, TaskData, TaskType, TournamentType, TrainingSpec
 from tourney_ray.core.rules import Rules
 
@@ -73,14 +74,23 @@ class PrepareTask:
     tournament_id: str
     tournament_type: TournamentType
     round_type: RoundType
-    match_id: str
-    slot: int
+    place: TaskPlace
     task_id: str
 
     @property
     def command_id(self) -> str:
         """`prepare/{task}`."""
         return f"prepare/{self.task_id}"
+
+    @property
+    def match_id(self) -> str:
+        """The match that the task is for."""
+        return self.place.match_id
+
+    @property
+    def slot(self) -> int:
+        """Its slot in the match."""
+        return self.place.slot
 
 
 @dataclass(frozen=True, slots=True)

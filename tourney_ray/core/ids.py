@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tourney_ray.core.models import TournamentType
@@ -30,9 +31,27 @@ def pair_id(round_id: str, number: int) -> str:
     return f"{round_id}_pair_{number:03d}"
 
 
-def task_id(match_id: str, slot: int, preparation: int) -> str:
-    """A UUID-shaped id of the `preparation`-th try at the task in that slot of a match."""
-    h = hashlib.sha256(f"{match_id}|{slot}|{preparation}".encode()).hexdigest()
+@dataclass(frozen=True, slots=True)
+class TaskPlace:
+    """Where a task stands: the match, the slot in it (from 0), and which try at preparing one for it (from 1)."""
+
+    match_id: str
+    slot: int
+    preparation: int
+
+    @property
+    def match(self) -> str:
+        """The match within its tournament, `round_002_pair_001`: the same in every tournament."""
+        return self.match_id[max(0, self.match_id.find("round_")) :]
+
+    def __str__(self) -> str:
+        """`round_002_pair_001/{slot}/{preparation}`: what seeds of the task are derived from."""
+        return f"{self.match}/{self.slot}/{self.preparation}"
+
+
+def task_id(place: TaskPlace) -> str:
+    """A UUID-shaped id of the task at that place."""
+    h = hashlib.sha256(f"{place.match_id}|{place.slot}|{place.preparation}".encode()).hexdigest()
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:32]}"
 
 

@@ -19,6 +19,7 @@ from tourney_ray.core.commands import (
 )
 from tourney_ray.core.events import AttemptStarted
 from tourney_ray.core.models import (
+    GpuRequirement,
     RoundStatus,
     TournamentStatus,
     TournamentType,
@@ -42,6 +43,8 @@ class Plan:
     waits: dict[str, str] = field(default_factory=dict[str, str])
     """Reason by what waits; every wait has one."""
     wake_at: list[datetime] = field(default_factory=list[datetime])
+    demand: list[GpuRequirement] = field(default_factory=list[GpuRequirement])
+    """GPUs of all trainings that run or wait, widest first: what the cluster should have room for."""
 
     def wants(self, command_id: str) -> bool:
         """Whether the command is part of the plan: an outcome of any other is stale."""
@@ -150,12 +153,10 @@ def _prepare_slot(t: Tournament, drawn: Round, match: Match, slot: int, now: dat
     due = match.not_before.get(slot, now)
     if due > now:
         result.wake_at.append(due)
-        result.waits[key] = f"a failed preparation is repeated at {due:%H:%M:%S} UTC"
+        result.waits[key] = f"{match.trouble[slot]}; the preparation is repeated at {due:%H:%M:%S} UTC"
         return
-    task_id = ids.task_id(match.match_id, slot, match.preparations.get(slot, 0) + 1)
-    result.commands.append(
-        PrepareTask(t.tournament_id, t.tournament_type, drawn.round_type, match.match_id, slot, task_id)
-    )
+    place = ids.TaskPlace(match.match_id, slot, match.preparations.get(slot, 0) + 1)
+    result.commands.append(PrepareTask(t.tournament_id, t.tournament_type, drawn.round_type, place, ids.task_id(place)))
     result.waits[key] = "its task is prepared"
 
 
@@ -164,6 +165,8 @@ def _admit(waiting: list[_Waiting], cluster: Cluster, state: State, result: Plan
     requests = [Request(key, w.task.gpu_requirement, w.task.hours) for key, w in by_key.items()]
     placed = place(requests, cluster, state)
     result.waits.update(placed.waits)
+    running = [c.spec.gpu_requirement for c in result.commands if isinstance(c, Train)]
+    result.demand.extend(sorted([*running, *(r.requirement for r in requests)], key=lambda r: (-r.gpus, r.value)))
     for key, node in placed.nodes.items():
         result.commands.append(_start(by_key[key], node))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tourney_ray.core.events import MatchDecided, OfferVetted, RegistrationPassed, TaskDecided, TournamentCompleted
+from tourney_ray.core.ids import TaskPlace
 from tourney_ray.core.models import (
     AttemptStatus,
     Blame,
@@ -56,6 +57,8 @@ class Training:
     """No new attempt or evaluation earlier than this."""
     evaluated: Evaluated | None = None
     """Metric of the task's current evaluation."""
+    refusals: int = 0
+    """Checkpoints that the evaluation refused and the entrant trains again for."""
     evaluation_failures: int = 0
     trouble: str = ""
     """The latest fault of the platform, while it is waited out."""
@@ -65,9 +68,20 @@ class Training:
         """The latest attempt."""
         return self.attempts[-1] if self.attempts else None
 
-    def failures(self, *blames: Blame) -> int:
-        """How many attempts failed by the fault of any of these."""
-        return sum(isinstance(a.outcome, Failed) and a.outcome.blame in blames for a in self.attempts)
+    @property
+    def miner_failures(self) -> int:
+        """How many attempts the miner has used up: failed ones and refused checkpoints."""
+        return self.refusals + sum(
+            isinstance(a.outcome, Failed) and a.outcome.blame is Blame.MINER for a in self.attempts
+        )
+
+    @property
+    def platform_failures(self) -> int:
+        """How many attempts failed by anybody else's fault."""
+        return sum(blame is not Blame.MINER for blame in self._blames())
+
+    def _blames(self) -> list[Blame]:
+        return [a.outcome.blame for a in self.attempts if isinstance(a.outcome, Failed)]
 
     @property
     def terminal(self) -> bool:
@@ -82,6 +96,7 @@ class Task:
     task_id: str
     match_id: str
     slot: int
+    preparation: int
     task_type: TaskType
     hours: float
     data: TaskData
@@ -91,6 +106,11 @@ class Task:
     evaluation: int = 1
     """Which evaluation is under way, 1 to `max_evaluations`."""
     decided: TaskDecided | None = None
+
+    @property
+    def place(self) -> TaskPlace:
+        """Where it stands; its seeds are derived from that."""
+        return TaskPlace(self.match_id, self.slot, self.preparation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +123,8 @@ class Match:
     """Task ids by slot; complete when the round becomes active."""
     preparations: dict[int, int] = field(default_factory=dict[int, int])
     """Failed preparations by slot."""
+    trouble: dict[int, str] = field(default_factory=dict[int, str])
+    """Why the latest preparation failed, by slot."""
     not_before: dict[int, datetime] = field(default_factory=dict[int, datetime])
     """No new preparation earlier than this, by slot."""
     decided: MatchDecided | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tourney_ray.core.draw import position
 from tourney_ray.core.events import Assignment
-from tourney_ray.core.ids import expected_repo_names
+from tourney_ray.core.ids import TaskPlace, expected_repo_names
 from tourney_ray.core.models import RoundType, TaskType, TournamentType
 from tourney_ray.core.rules import Range, Rules
 
@@ -34,28 +34,26 @@ def choose_task(
     secret_seed: str,
     tournament_type: TournamentType,
     round_type: RoundType,
-    match_id: str,
-    slot: int,
-    task_id: str,
+    place: TaskPlace,
     rules: Rules,
 ) -> TaskRequest:
-    """The task in that slot of a match. Its type follows from the match and slot; its seed from the task's id."""
-    task_type = _task_type(secret_seed, tournament_type, round_type, match_id, slot, rules)
+    """The task at that place. Its type follows from match and slot; its seed from the try at preparing it, too."""
+    task_type = _task_type(secret_seed, tournament_type, round_type, place, rules)
     ranges = {
         RoundType.GROUP: rules.group_model_range_b,
         RoundType.KNOCKOUT: rules.knockout_model_range_b,
         RoundType.BOSS: rules.boss_model_range_b,
     }
-    return TaskRequest(task_type, ranges[round_type], task_seed(secret_seed, "task", task_id))
+    return TaskRequest(task_type, ranges[round_type], task_seed(secret_seed, "task", place))
 
 
-def task_seed(secret_seed: str, purpose: str, task_id: str) -> bytes:
-    """32 bytes for one purpose of one task: SHA-256 of `{secret hex}|{purpose}|{task id}`."""
-    return hashlib.sha256(f"{secret_seed}|{purpose}|{task_id}".encode()).digest()
+def task_seed(secret_seed: str, purpose: str, place: TaskPlace) -> bytes:
+    """32 bytes for one purpose of one task: SHA-256 of `{secret hex}|{purpose}|{place}`."""
+    return hashlib.sha256(f"{secret_seed}|{purpose}|{place}".encode()).digest()
 
 
 def training_hours(
-    secret_seed: str, tournament_type: TournamentType, round_type: RoundType, task_id: str, rows: int, rules: Rules
+    secret_seed: str, tournament_type: TournamentType, round_type: RoundType, place: TaskPlace, rows: int, rules: Rules
 ) -> float:
     """Time limit of a task, hours: fixed in a text group, else a whole number drawn from the data's band, scaled."""
     if tournament_type is TournamentType.IMAGE:
@@ -64,7 +62,7 @@ def training_hours(
         low = high = rules.group_hours
     else:
         low, high = next((b.hours for b in rules.text_hours if rows <= b.rows), rules.text_hours[-1].hours)
-    u = position(secret_seed, 0, "hours", task_id)
+    u = position(secret_seed, 0, "hours", str(place))
     return min(high, low + int(u * (high - low + 1))) * rules.hours_scale
 
 
@@ -83,15 +81,15 @@ def assign_nodes_to_tournament_tasks(
 
 
 def _task_type(
-    secret_seed: str, tournament_type: TournamentType, round_type: RoundType, match_id: str, slot: int, rules: Rules
+    secret_seed: str, tournament_type: TournamentType, round_type: RoundType, place: TaskPlace, rules: Rules
 ) -> TaskType:
     if tournament_type is TournamentType.IMAGE:
         return TaskType.IMAGE
     if round_type is RoundType.GROUP:
         return rules.group_task
     if round_type is RoundType.BOSS:
-        return rules.boss_tasks[slot]
-    return draw_text_task_type(position(secret_seed, 0, "task-type", match_id), rules)
+        return rules.boss_tasks[place.slot]
+    return draw_text_task_type(position(secret_seed, 0, "task-type", place.match), rules)
 
 
 def draw_text_task_type(u: float, rules: Rules) -> TaskType:

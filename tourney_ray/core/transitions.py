@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import AttemptStatus, Blame, Failed, RoundStatus, TournamentStatus, TrainingStatus
+from tourney_ray.core.models import AttemptStatus, Failed, RoundStatus, TournamentStatus, TrainingStatus
 from tourney_ray.core.resources import get_tournament_gpu_requirement
 from tourney_ray.core.retry import GiveUp, after_failure, back_off_s
 from tourney_ray.core.state import Attempt, Match, Round, Task, Tournament, Training
@@ -76,6 +76,7 @@ def _prepared(t: Tournament, fact: e.TaskPrepared) -> Tournament:
         task_id=fact.task_id,
         match_id=fact.match_id,
         slot=fact.slot,
+        preparation=match.preparations.get(fact.slot, 0) + 1,
         task_type=fact.task_type,
         hours=fact.hours,
         data=fact.data,
@@ -90,7 +91,8 @@ def _preparation_failed(t: Tournament, fact: e.TaskPreparationFailed, at: dateti
     failures = match.preparations.get(fact.slot, 0) + 1
     due = at + timedelta(seconds=back_off_s(failures, t.rules))
     preparations, not_before = _set(match.preparations, fact.slot, failures), _set(match.not_before, fact.slot, due)
-    return _put_match(t, replace(match, preparations=preparations, not_before=not_before))
+    trouble = _set(match.trouble, fact.slot, fact.reason)
+    return _put_match(t, replace(match, preparations=preparations, not_before=not_before, trouble=trouble))
 
 
 def _round_activated(t: Tournament, fact: e.RoundActivated) -> Tournament:
@@ -138,8 +140,8 @@ def _attempt_ended(t: Tournament, fact: e.AttemptEnded, at: datetime) -> Tournam
 
 
 def _after_failure(training: Training, failed: Failed, at: datetime, t: Tournament) -> Training:
-    miners, platforms = training.failures(Blame.MINER), training.failures(Blame.PLATFORM, Blame.EVALUATOR)
-    step = after_failure(failed.blame, failed.reason, miners, platforms, t.rules)
+    counts = training.miner_failures, training.platform_failures
+    step = after_failure(failed.blame, failed.reason, *counts, t.rules)
     if isinstance(step, GiveUp):
         return replace(training, status=TrainingStatus.FAILURE)
     not_before = at + timedelta(seconds=step.pause_s) if step.pause_s else None
@@ -148,7 +150,15 @@ def _after_failure(training: Training, failed: Failed, at: datetime, t: Tourname
 
 def _evaluated(t: Tournament, fact: e.CheckpointEvaluated) -> Tournament:
     training = _evaluating(t, fact)
+    if fact.result.refused and training.miner_failures + 1 < t.rules.max_training_attempts:
+        return _put_training(t, _train_again(training, fact.result.refused))
     return _put_training(t, replace(training, evaluated=fact.result, not_before=None))
+
+
+def _train_again(training: Training, refused: str) -> Training:
+    """An invalid output is a failed attempt of the miner's (RULES §6)."""
+    refusals = training.refusals + 1
+    return replace(training, status=TrainingStatus.PENDING, refusals=refusals, not_before=None, trouble=refused)
 
 
 def _evaluation_failed(t: Tournament, fact: e.EvaluationFailed, at: datetime) -> Tournament:

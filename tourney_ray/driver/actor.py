@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tourney_ray.config import Settings
 from tourney_ray.core.events import AttemptRunning, Entry
@@ -22,7 +24,7 @@ from tourney_ray.core.state import State
 from tourney_ray.driver import work
 from tourney_ray.driver.dispatch import RayDispatcher
 from tourney_ray.driver.loop import Loop, Outcome
-from tourney_ray.errors import Defect, NotAllowed
+from tourney_ray.errors import NotAllowed, PlatformFault
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.queries import query
 from tourney_ray.store.snapshot import snapshot
@@ -30,9 +32,14 @@ from tourney_ray.store.snapshot import snapshot
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger(__name__)
+
 NAMESPACE = "tourney"
 LOOK_AGAIN_S = 10.0
 """How often the list of nodes is looked at while something waits for one: Ray announces no new nodes."""
+
+STORAGE_PAUSE_S = 5.0
+"""Between a failure to record and the next try."""
 
 LOCK_PATIENCE_S = 20.0
 """How long the journal's lock may outlive the driver before this one."""
@@ -60,11 +67,12 @@ class Driver:
         self._entries = list(self._journal.entries())
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         self._news = asyncio.Condition()
-        self._halted = ""
+        self._halted = self._storage = ""
         self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._outcomes.put_nowait, NAMESPACE)
         agenda = Agenda(settings.types, settings.endless, settings.rules)
         self._loop = Loop(self._journal, self._dispatcher, agenda)
         self._stepping = asyncio.get_running_loop().create_task(self._run())
+        self._stepping.add_done_callback(self._ended)
 
     async def follow(self, after: int, wait_s: float = 30.0) -> Update:
         """The entries with a higher sequence number, as soon as there are any, at the latest after `wait_s` seconds."""
@@ -73,6 +81,8 @@ class Driver:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), wait_s)
         waits = {**self._loop.waits, **self._dispatcher.troubles}
+        if self._storage:
+            waits["journal"] = self._storage
         return Update(tuple(self._entries[after:]), waits, self._halted)
 
     async def settings(self) -> Settings:
@@ -103,16 +113,36 @@ class Driver:
     async def _run(self) -> None:
         self._dispatcher.warm_up()
         outcomes: list[Outcome] = []
-        while not self._halted:
+        while True:
             try:
                 wake_at = self._loop.step(outcomes, work.utc_now())
-            except Defect as defect:
-                self._halted = f"{type(defect).__name__}: {defect.message}"
-                wake_at = None
+            except PlatformFault as fault:
+                await self._start_over(fault)
             self._entries += self._journal.entries(after=len(self._entries))
-            async with self._news:
-                self._news.notify_all()
-            outcomes = [] if self._halted else await self._next(wake_at)
+            await self._tell()
+            outcomes = await self._next(wake_at)
+
+    async def _start_over(self, fault: PlatformFault) -> NoReturn:
+        """Nothing can be recorded, so nothing may be decided: end this process, for Ray to make a driver anew."""
+        log.error("%s %s; the driver starts over in %g s", fault.message, fault.hint, STORAGE_PAUSE_S)
+        self._storage = f"{fault.message}; tried again every {STORAGE_PAUSE_S:g} s"
+        await self._tell()
+        await asyncio.sleep(STORAGE_PAUSE_S)
+        os._exit(1)
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    def _ended(self, stepping: asyncio.Task[None]) -> None:
+        """A driver that cannot go on says so to whoever follows it; only `stop` ends it otherwise."""
+        if stepping.cancelled():
+            return
+        error = stepping.exception()
+        if error is not None:
+            log.error("the driver halted", exc_info=error)
+            self._halted = f"{type(error).__name__}: {error}"
+            self._telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def _next(self, wake_at: datetime | None) -> list[Outcome]:
         """All outcomes there are, at least one of them unless it is time to step anyway."""

@@ -12,6 +12,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from tourney_ray.config import Settings
 from tourney_ray.driver.actor import NAMESPACE, Driver, Update
+from tourney_ray.driver.dispatch import ON_THE_HEAD
 from tourney_ray.errors import NotFound, TourneyError, UserError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def start(settings: Settings) -> DriverClient:
         lifetime="detached",
         get_if_exists=True,
         num_cpus=0,
+        resources=ON_THE_HEAD,
         max_restarts=-1,
         max_task_retries=0,
         max_concurrency=1000,

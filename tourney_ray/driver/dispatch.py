@@ -7,12 +7,13 @@ are pinned to the node the plan chose and hold `num_gpus` and the custom resourc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -44,6 +45,9 @@ from tourney_ray.errors import TourneyError
 GPU_TYPES = {requirement.gpu_type for requirement in GpuRequirement}
 NODES_FRESH = timedelta(seconds=1)
 """How old the list of nodes may be."""
+
+ON_THE_HEAD = {"node:__internal_head__": 0.001}
+"""Resource that ties the driver, and work on its files, to the node where they lie."""
 
 RETRY_S = 5.0
 """Pause before work that has no failure fact of its own (asking, announcing) is planned again."""
@@ -96,6 +100,10 @@ class RayDispatcher:
             self._nodes_at = now
         return Cluster(self._nodes, self._settings.cluster.max_trainers)
 
+    def announce(self, demand: Sequence[GpuRequirement]) -> None:
+        """Tell Ray's autoscaler which trainings run or wait: it cannot see the driver's own queue."""
+        request_resources(bundles=[{d.gpu_type: d.gpus, "GPU": d.gpus} for d in demand])
+
     def dispatch(self, command: Command) -> None:
         """Start the command; its outcome is reported on the event loop of the caller."""
         task = asyncio.get_running_loop().create_task(self._run(command), name=command.command_id)
@@ -105,7 +113,12 @@ class RayDispatcher:
     def warm_up(self) -> None:
         """Start the evaluator now, so that its imports are done when the first checkpoint arrives."""
         if self._evaluator is None:
-            options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
+            options: dict[str, Any] = {
+                "num_cpus": 0,
+                "max_restarts": -1,
+                "max_task_retries": 0,
+                "resources": ON_THE_HEAD,
+            }
             self._evaluator = ray.remote(work.EvaluatorWorker).options(**options).remote(self._settings)
 
     async def _run(self, command: Command) -> None:
@@ -170,7 +183,7 @@ class RayDispatcher:
     async def _prepare(self, command: PrepareTask) -> tuple[e.Fact, ...]:
         secret, rules = self._secret(command), self._state().tournaments[command.tournament_id].rules
         kind, round_type = command.tournament_type, command.round_type
-        request = choose_task(secret, kind, round_type, command.match_id, command.slot, command.task_id, rules)
+        request = choose_task(secret, kind, round_type, command.place, rules)
         data = await _task(work.prepare, command.command_id).remote(self._settings, command, request)
         prepared = e.TaskPrepared(
             tournament_id=command.tournament_id,
@@ -178,7 +191,7 @@ class RayDispatcher:
             match_id=command.match_id,
             slot=command.slot,
             task_type=request.task_type,
-            hours=training_hours(secret, kind, round_type, command.task_id, data.dataset_rows, rules),
+            hours=training_hours(secret, kind, round_type, command.place, data.dataset_rows, rules),
             data=data,
         )
         return (prepared,)
@@ -199,7 +212,8 @@ class RayDispatcher:
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
         self.warm_up()
-        seed = task_seed(self._secret(command), "evaluation", command.task_id)
+        task = self._state().tournaments[command.tournament_id].tasks[command.task_id]
+        seed = task_seed(self._secret(command), "evaluation", task.place)
         result = await self._evaluator.evaluate.remote(command, seed)
         if isinstance(result, str):
             return (_evaluation_failed(command, result),)
@@ -269,4 +283,4 @@ REMOTE: dict[Callable[..., Any], Any] = {
 
 
 def _task(function: Callable[..., Any], name: str) -> Any:
-    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0)
+    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, resources=ON_THE_HEAD)

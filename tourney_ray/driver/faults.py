@@ -36,4 +36,5 @@ def fault(error: RayError | TourneyError) -> tuple[str, str]:
     if isinstance(cause, TourneyError):
         return type(cause).__name__, cause.message
     kind, words = next((kind, words) for known, kind, words in FAULTS if isinstance(error, known))
-    return kind, f"{words}: {str(error).strip().splitlines()[-1][:200]}" if kind == "defect" else words
+    lines = str(error).strip().splitlines() if kind == "defect" else []
+    return kind, f"{words}: {lines[-1][:200]}" if lines else words

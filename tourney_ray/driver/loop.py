@@ -13,6 +13,7 @@ from typing import Protocol
 
 from tourney_ray.core.commands import Command, Train
 from tourney_ray.core.events import Entry, Fact
+from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.placement import Cluster
 from tourney_ray.core.plan import Plan, plan
 from tourney_ray.core.schedule import Agenda
@@ -52,6 +53,10 @@ class Dispatcher(Protocol):
         """The nodes that are there now."""
         ...
 
+    def announce(self, demand: Sequence[GpuRequirement]) -> None:
+        """Say which trainings run or wait, whenever that changes: a cluster may grow or shrink by it."""
+        ...
+
     def dispatch(self, command: Command) -> None:
         """Start a command; its outcome comes back through a later step."""
         ...
@@ -65,6 +70,7 @@ class Loop:
         self._dispatcher = dispatcher
         self._agenda = agenda
         self._in_flight: set[str] = set()
+        self._demand: list[GpuRequirement] = []
         self.waits: dict[str, str] = {}
         """What waits, and for what, as of the last step."""
 
@@ -82,7 +88,9 @@ class Loop:
         for command in fresh:
             self._in_flight.add(command.command_id)
             self._dispatcher.dispatch(command)
-        self.waits = upcoming.waits
+        if upcoming.demand != self._demand:
+            self._dispatcher.announce(upcoming.demand)
+        self.waits, self._demand = upcoming.waits, upcoming.demand
         return min(upcoming.wake_at, default=None)
 
     def _plan(self, now: datetime) -> Plan:

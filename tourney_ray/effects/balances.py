@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tourney_ray.core.events import TransferCredited
 from tourney_ray.core.models import Hotkey, Record
+from tourney_ray.core.replay import spell
 from tourney_ray.errors import ConfigError
+
+MOST_RAO = 21_000_000 * 10**9
+"""All the money that there will ever be; a transfer of more is a mistake in the feed."""
 
 
 class Transfer(Record):
@@ -17,7 +20,7 @@ class Transfer(Record):
 
     id: str
     coldkey: Hotkey
-    rao: int
+    rao: int = Field(le=MOST_RAO)
 
 
 _FEED = TypeAdapter(list[Transfer])
@@ -37,7 +40,8 @@ class TransfersFile:
             feed = _FEED.validate_json(self._path.read_bytes())
         except OSError as error:
             raise ConfigError(f"transfers file {self._path}: {error.strerror}") from error
-        except (ValidationError, json.JSONDecodeError) as error:
-            raise ConfigError(f"transfers file {self._path} is not a list of id, coldkey, rao: {error}") from error
+        except ValidationError as error:
+            complaint = f"transfers file {self._path} is not a list of id, coldkey, rao: {spell(error)}"
+            raise ConfigError(complaint, "correct the feed: the registration waits for it") from error
         by_id = {t.id: t for t in feed if t.rao > 0}
         return [TransferCredited(transfer_id=t.id, coldkey=t.coldkey, rao=t.rao) for t in by_id.values()]

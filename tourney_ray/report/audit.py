@@ -137,7 +137,7 @@ def _check_task_id(state: State, entry: Entry, fact: e.TaskPrepared | e.TaskPrep
     count = slots(t.tournament_type, drawn.round_type, t.rules)
     if fact.slot >= count:
         raise _difference(entry, "slot", fact.slot, f"0 to {count - 1}")
-    due = ids.task_id(fact.match_id, fact.slot, match.preparations.get(fact.slot, 0) + 1)
+    due = ids.task_id(ids.TaskPlace(fact.match_id, fact.slot, match.preparations.get(fact.slot, 0) + 1))
     if fact.task_id != due:
         raise _difference(entry, "task_id", fact.task_id, due)
 
@@ -174,10 +174,10 @@ def _check_tasks(t: Tournament, entry: Entry) -> None:
 
 def _check_task(t: Tournament, drawn: Round, task: Task, entry: Entry) -> None:
     kind, seed, where = t.tournament_type, t.secret_seed, f"task {task.task_id}"
-    due = choose_task(seed, kind, drawn.round_type, task.match_id, task.slot, task.task_id, t.rules)
+    due = choose_task(seed, kind, drawn.round_type, task.place, t.rules)
     if task.task_type is not due.task_type:
         raise _difference(entry, f"{where}.task_type", task.task_type.value, due.task_type.value)
-    hours = training_hours(seed, kind, drawn.round_type, task.task_id, task.data.dataset_rows, t.rules)
+    hours = training_hours(seed, kind, drawn.round_type, task.place, task.data.dataset_rows, t.rules)
     if not _close(task.hours, hours, FLOAT_TOLERANCE):
         raise _difference(entry, f"{where}.hours", task.hours, hours)
 

@@ -1,0 +1,60 @@
+"""Each way in which an entry can fail to follow is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.builders import START, credit, entries, offer
+from tourney_ray.core.events import EntrantRefused, Entry, TransferCredited, chain, entry_hash
+from tourney_ray.core.replay import follow, read_fact
+from tourney_ray.core.state import State
+from tourney_ray.errors import AuditDifference
+
+FIRST, SECOND = entries([(credit("a"), START), (credit("b"), START)])
+
+
+def rehashed(entry: Entry, **changes: object) -> Entry:
+    """The entry after an edit by somebody who knows how to hash."""
+    e = entry.model_copy(update=changes)
+    return e.model_copy(update={"hash": entry_hash(e.seq, e.at, e.kind, e.body, e.previous)})
+
+
+def test_entries_that_follow_give_their_facts() -> None:
+    assert read_fact(None, FIRST) == credit("a")
+    assert read_fact(FIRST, SECOND) == credit("b")
+    assert follow(State(), credit("a"), FIRST).balances == {"c-a": 10**9}
+
+
+@pytest.mark.parametrize(
+    ("altered", "why"),
+    [
+        (lambda: SECOND.model_copy(update={"seq": 3}), "fact 3 (TransferCredited): fact 2 is due"),
+        (lambda: rehashed(SECOND, previous="f" * 64), "was not chained to the entry before it"),
+        (lambda: SECOND.model_copy(update={"body": FIRST.body}), "its hash is not that of its content"),
+        (lambda: SECOND.model_copy(update={"at": START + timedelta(days=1)}), "its hash is not that of its content"),
+        (lambda: rehashed(SECOND, at=START - timedelta(seconds=1)), "is before that of the entry before it"),
+        (lambda: rehashed(SECOND, body="{}"), "its body is no fact"),
+        (lambda: rehashed(SECOND, body=SECOND.body.replace("1000000000", "-1")), "TransferCredited.rao: Input should"),
+        (lambda: rehashed(SECOND, kind="Charged"), "its body is a TransferCredited"),
+    ],
+)
+def test_what_does_not_follow_is_refused_by_its_reason(altered: Callable[[], Entry], why: str) -> None:
+    with pytest.raises(AuditDifference) as caught:
+        read_fact(FIRST, altered())
+    assert why in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_fact_that_the_state_does_not_allow_is_refused() -> None:
+    fact = EntrantRefused(tournament_id="none", hotkey=offer("a").hotkey, number=1, because="no")
+    with pytest.raises(AuditDifference, match=r"fact 1 \(EntrantRefused\): there is no tournament none"):
+        follow(State(), fact, chain(None, fact, START))
+
+
+def test_the_first_entry_must_be_the_first() -> None:
+    with pytest.raises(AuditDifference, match="fact 1 is due"):
+        read_fact(None, SECOND)
+    assert isinstance(read_fact(None, FIRST), TransferCredited)

@@ -1,0 +1,192 @@
+"""What workers do to train and to evaluate, with real git and real processes: each failure with its blame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.effects.builders_repos import git, make_repo
+from tests.effects.builders_sandbox import DOCKERFILE, SAVING, task_data
+from tourney_ray.config import Settings
+from tourney_ray.core.commands import Evaluate
+from tourney_ray.core.models import (
+    Blame,
+    Failed,
+    GpuRequirement,
+    TaskType,
+    Trained,
+    TrainingOutcome,
+    TrainingSpec,
+)
+from tourney_ray.driver import work
+from tourney_ray.effects.attempt_folder import AttemptFolder
+from tourney_ray.effects.tree import folder_tree_hash
+from tourney_ray.errors import (
+    CheckpointInvalid,
+    ConfigError,
+    Defect,
+    EngineDown,
+    ImageBuildFailed,
+    MinerFault,
+    NodeLost,
+    PlatformFault,
+    StorageUnavailable,
+    TrainingCrashed,
+)
+
+SAVES = SAVING + "(output / 'model.safetensors').write_bytes(b'weights')\n"
+
+
+def spec(repo: Path, tree_hash: str = "") -> TrainingSpec:
+    return TrainingSpec(
+        attempt_id="task-1.m00.1",
+        tournament_id="t",
+        task_id="task-1",
+        task_type=TaskType.INSTRUCT,
+        hotkey="m00",
+        repo=repo.as_uri(),
+        commit=git(repo, "rev-parse", "HEAD"),
+        tree_hash=tree_hash or git(repo, "rev-parse", "HEAD^{tree}"),
+        expected_repo_name="t-m00",
+        data=task_data(),
+        hours_to_complete=0.01,
+        gpu_requirement=GpuRequirement.H100_1X,
+        epoch=1,
+    )
+
+
+@pytest.fixture
+def miners_repo(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """A repository whose trainer is a given script, on the list of those that may run, with the data of its task."""
+
+    def make(script: str) -> Path:
+        repo = tmp_path / "repo"
+        make_repo(repo, {"dockerfiles/standalone-text-trainer.dockerfile": DOCKERFILE, "train.py": script})
+        trees = frozenset({folder_tree_hash(repo)})
+        monkeypatch.setattr(work, "sample_tree_hashes", lambda: trees)
+        for name in ("models/org--tiny/config.json", "datasets/task-1_train_data.json"):
+            path = settings.data / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
+        return repo
+
+    return make
+
+
+def failed(outcome: TrainingOutcome) -> Failed:
+    assert isinstance(outcome, Failed), outcome
+    return outcome
+
+
+def nothing() -> None:
+    """Nobody listens."""
+
+
+def test_a_training_leaves_its_checkpoint_below_the_data_folder(
+    settings: Settings, miners_repo: Callable[[str], Path]
+) -> None:
+    started: list[bool] = []
+    outcome = work.train(settings, spec(miners_repo(SAVES)), lambda: started.append(True))
+    assert isinstance(outcome, Trained), outcome
+    assert started == [True]
+    assert (settings.data / outcome.checkpoint / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_an_attempt_that_has_ended_is_taken_over_and_not_run_again(
+    settings: Settings, miners_repo: Callable[[str], Path]
+) -> None:
+    attempt, started = spec(miners_repo(SAVES)), list[bool]()
+    first = work.train(settings, attempt, nothing)
+    assert work.train(settings, attempt, lambda: started.append(True)) == first
+    assert started == []
+
+
+def test_an_attempt_whose_watcher_was_lost_is_the_platforms_fault(
+    settings: Settings, miners_repo: Callable[[str], Path]
+) -> None:
+    attempt = spec(miners_repo(SAVES))
+    folder = AttemptFolder(settings.state / "work", attempt)
+    folder.begin()
+    folder.write_started([])
+    outcome = failed(work.train(settings, attempt, nothing))
+    assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "lost")
+
+
+def test_a_trainer_that_crashes_is_the_miners_fault(settings: Settings, miners_repo: Callable[[str], Path]) -> None:
+    outcome = failed(work.train(settings, spec(miners_repo("import sys\nsys.exit('out of ideas')\n")), nothing))
+    assert (outcome.blame, outcome.kind) == (Blame.MINER, "crashed")
+    assert "out of ideas" in outcome.reason
+
+
+def test_a_strangers_tree_is_not_run_and_that_is_the_miners_fault(settings: Settings, tmp_path: Path) -> None:
+    make_repo(tmp_path / "repo", {"dockerfiles/standalone-text-trainer.dockerfile": DOCKERFILE, "train.py": SAVES})
+    outcome = failed(work.train(settings, spec(tmp_path / "repo"), nothing))
+    assert (outcome.blame, outcome.kind) == (Blame.MINER, "repo_rejected")
+    assert "is not a bundled sample" in outcome.reason
+
+
+def test_a_vetted_tree_that_is_gone_or_another_one_is_the_platforms_fault(
+    settings: Settings, miners_repo: Callable[[str], Path]
+) -> None:
+    repo = miners_repo(SAVES)
+    other, good = spec(repo, "a" * 40), spec(repo)
+    outcome = failed(work.train(settings, other, nothing))
+    assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "platform_fault")
+    assert f"vetted was {'a' * 40}" in outcome.reason
+    gone = good.model_copy(update={"repo": repo.with_name("gone").as_uri()})
+    outcome = failed(work.train(settings, gone, nothing))
+    assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "platform_fault")
+    assert "the vetted tree is gone" in outcome.reason
+
+
+def test_the_vetted_tree_is_kept_though_its_repository_goes_away(
+    settings: Settings, miners_repo: Callable[[str], Path]
+) -> None:
+    repo = miners_repo(SAVES)
+    attempt = spec(repo)
+    work.repo_store(settings).fetch(attempt.repo, attempt.commit)
+    repo.rename(repo.with_name("moved"))
+    assert isinstance(work.train(settings, attempt, nothing), Trained)
+
+
+@pytest.mark.parametrize(
+    ("error", "blame", "kind"),
+    [
+        (TrainingCrashed("x"), Blame.MINER, "training_crashed"),
+        (CheckpointInvalid("x"), Blame.MINER, "checkpoint_invalid"),
+        (ImageBuildFailed("x"), Blame.MINER, "image_build_failed"),
+        (MinerFault("x"), Blame.MINER, "miner_fault"),
+        (NodeLost("x"), Blame.PLATFORM, "node_lost"),
+        (EngineDown("x"), Blame.PLATFORM, "engine_down"),
+        (StorageUnavailable("x"), Blame.PLATFORM, "storage_unavailable"),
+        (PlatformFault("x"), Blame.PLATFORM, "platform_fault"),
+        (ConfigError("x"), Blame.PLATFORM, "config_error"),
+        (Defect("x"), Blame.PLATFORM, "defect"),
+        (KeyError("x"), Blame.PLATFORM, "defect"),
+        (OSError(28, "No space left on device"), Blame.PLATFORM, "defect"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_every_error_becomes_a_failure_with_its_blame(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, blame: Blame, kind: str
+) -> None:
+    def broken(settings: Settings) -> None:
+        raise error
+
+    make_repo(tmp_path / "repo")
+    monkeypatch.setattr(work, "sandbox", broken)
+    outcome = failed(work.train(settings, spec(tmp_path / "repo"), nothing))
+    assert (outcome.blame, outcome.kind) == (blame, kind)
+    assert outcome.reason
+
+
+# --- evaluating
+
+
+def test_the_evaluator_says_why_it_could_not_tell(settings: Settings) -> None:
+    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", task_data(), 1, 0)
+    said = work.EvaluatorWorker(settings).evaluate(command, b"\0" * 32)
+    assert isinstance(said, str)
+    assert "no checkpoint at" in said
