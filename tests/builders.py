@@ -10,10 +10,22 @@ from typing import Any
 
 from tourney_ray.core import events as e
 from tourney_ray.core import ids
+from tourney_ray.core.chain import Entry, chain
 from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask, RevealDrawSeed, RevealSecretSeed, Train
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.evolve import evolve
-from tourney_ray.core.models import METRICS, Blame, Direction, Evaluated, Failed, TaskData, TournamentType, Trained
+from tourney_ray.core.models import (
+    METRICS,
+    Blame,
+    Direction,
+    Entrant,
+    Evaluated,
+    Failed,
+    Refusal,
+    TaskData,
+    TournamentType,
+    Trained,
+)
 from tourney_ray.core.placement import Cluster, Node
 from tourney_ray.core.plan import plan
 from tourney_ray.core.rules import Rules
@@ -33,11 +45,11 @@ def miners(count: int) -> list[str]:
     return [f"m{i:02d}" for i in range(count)]
 
 
-def offer(hotkey: str) -> e.OfferVetted:
+def offer(hotkey: str) -> Entrant:
     """What that miner froze: coldkey `c-{hotkey}`, ids made from its name."""
     frozen = hashlib.sha1(hotkey.encode()).hexdigest()
     repo = f"https://example.com/{hotkey}.git"
-    return e.OfferVetted(hotkey=hotkey, coldkey=f"c-{hotkey}", repo=repo, commit=frozen, tree_hash=frozen)
+    return Entrant(hotkey=hotkey, coldkey=f"c-{hotkey}", repo=repo, commit=frozen, tree_hash=frozen)
 
 
 def credit(hotkey: str, rao: int = 10**9, number: int = 1) -> e.TransferCredited:
@@ -158,11 +170,11 @@ def eventful() -> Played:
     return play(8, script=Script(values=worthless), tournament_type=TournamentType.IMAGE, stage=stage)
 
 
-def entries(facts: Sequence[tuple[e.Fact, datetime]]) -> list[e.Entry]:
+def entries(facts: Sequence[tuple[e.Fact, datetime]]) -> list[Entry]:
     """The journal of those facts."""
-    result: list[e.Entry] = []
+    result: list[Entry] = []
     for fact, at in facts:
-        result.append(e.chain(result[-1] if result else None, fact, at))
+        result.append(chain(result[-1] if result else None, fact, at))
     return result
 
 
@@ -236,8 +248,7 @@ class _Game:
     def _answer(self, command: AskMiners) -> None:
         asked = [h for h in self.hotkeys if h not in command.known]
         answers = tuple(
-            e.OfferRefused(hotkey=h, reason=self.script.refusals[h]) if h in self.script.refusals else offer(h)
-            for h in asked
+            Refusal(hotkey=h, reason=self.script.refusals[h]) if h in self.script.refusals else offer(h) for h in asked
         )
         number = command.number
         self.stage.record(e.RegistrationPassed(tournament_id=self.tournament_id, number=number, answers=answers))

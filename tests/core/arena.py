@@ -23,6 +23,7 @@ from tourney_ray.core.draw import commitment
 from tourney_ray.core.models import (
     METRICS,
     Blame,
+    Entrant,
     Evaluated,
     Failed,
     RoundStatus,
@@ -63,7 +64,7 @@ class Arena:
     """A stage and the world that answers its commands, one fact at a time."""
 
     entrants: Sequence[str] = ()
-    champion: e.OfferVetted | None = field(default_factory=lambda: offer(CHAMPION))
+    champion: Entrant | None = field(default_factory=lambda: offer(CHAMPION))
     champion_wins: int = 0
     rules: Rules = field(default_factory=Rules)
     trains: Callable[[TrainingSpec], Trained | Failed] = trained

@@ -19,7 +19,6 @@ from tourney_ray.core.models import (
     Failed,
     TaskStatus,
     TournamentStatus,
-    TournamentType,
     Trained,
     TrainingSpec,
     TrainingStatus,
@@ -140,45 +139,6 @@ def test_the_champion_stands_before_all_entrants_and_strangers_nowhere():
         t.contestant("stranger")
     with pytest.raises(ValueError, match="stranger"):
         t.registration_rank("stranger")
-
-
-# --- reigns
-
-
-def reign_after(state: State, title: str, winner: str | None, difference: float = 0.25) -> State:
-    """The state after the tournament of the arena ended so, with that state's reigns before it."""
-    before = states()[nth("TournamentCompleted")]
-    fact = fact_of("TournamentCompleted", title=title, winner=winner, performance_difference=difference)
-    before = State(seq=before.seq, tournaments=before.tournaments, reigns=state.reigns)
-    return evolve(before, fact, START)
-
-
-def test_who_wins_the_title_begins_a_reign_with_its_difference():
-    reign = reign_after(State(), "won", "m08").reigns[TournamentType.TEXT]
-    assert (reign.champion, reign.wins, reign.performance_difference) == (offer("m08"), 1, 0.25)
-    assert reign.tournament_id == arena().tournament_id
-
-
-def test_a_base_contestant_that_defends_begins_a_reign_without_a_difference():
-    reign = reign_after(State(), "defended", CHAMPION).reigns[TournamentType.TEXT]
-    assert (reign.champion, reign.wins, reign.performance_difference) == (offer(CHAMPION), 1, 0.0)
-
-
-def test_a_defence_keeps_the_difference_of_the_first_win():
-    first = reign_after(State(), "won", CHAMPION, 0.25)
-    reign = reign_after(first, "defended", CHAMPION, -0.5).reigns[TournamentType.TEXT]
-    assert (reign.champion.hotkey, reign.performance_difference) == (CHAMPION, 0.25)
-
-
-def test_another_winner_ends_a_reign():
-    first = reign_after(State(), "won", CHAMPION, 0.25)
-    reign = reign_after(first, "won", "m08", 0.125).reigns[TournamentType.TEXT]
-    assert (reign.champion.hotkey, reign.wins, reign.performance_difference) == ("m08", 1, 0.125)
-
-
-def test_an_uncontested_win_has_no_difference_and_a_vacant_title_no_reign():
-    assert reign_after(State(), "uncontested", "m08", 0.0).reigns[TournamentType.TEXT].performance_difference == 0.0
-    assert reign_after(State(), "vacant", None).reigns == {}
 
 
 # --- the impossible

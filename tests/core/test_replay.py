@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import START, credit, entries, offer
-from tourney_ray.core.events import EntrantRefused, Entry, TransferCredited, chain, entry_hash
+from tourney_ray.core.chain import Entry, chain, entry_hash
+from tourney_ray.core.events import EntrantRefused, TransferCredited
 from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference

@@ -96,7 +96,7 @@ orders = st.integers(0, 2**64).map(random.Random)
 """By seed, not choice by choice: a tournament has hundreds, too many for a failing example to shrink in."""
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(worlds, orders)
 def test_every_tournament_ends_with_one_verdict_per_match_and_entrant(world: World, order: random.Random):
     arena = world.play(order)
@@ -117,13 +117,13 @@ def test_every_tournament_ends_with_one_verdict_per_match_and_entrant(world: Wor
     _money_is_conserved(arena)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(worlds, orders, orders)
 def test_the_order_of_events_changes_no_verdict(world: World, one: random.Random, other: random.Random):
     assert bracket(world.play(one).tournament) == bracket(world.play(other).tournament)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(worlds, orders)
 def test_a_verdict_once_given_stays(world: World, order: random.Random):
     state, given_verdicts = State(), dict[str, e.MatchDecided]()

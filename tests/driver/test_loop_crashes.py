@@ -16,6 +16,7 @@ import pytest
 from tests.builders import START
 from tests.driver.scripted import OpenRig, Rig, champion, intents, trainings, trains
 from tourney_ray.core import events as e
+from tourney_ray.core.chain import Entry
 from tourney_ray.core.commands import Evaluate, Train
 from tourney_ray.errors import JournalConflict
 from tourney_ray.store.journal import Journal
@@ -48,7 +49,7 @@ class Mortal:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
 
-    def append(self, facts: Sequence[e.Fact], at: datetime) -> Sequence[e.Entry]:
+    def append(self, facts: Sequence[e.Fact], at: datetime) -> Sequence[Entry]:
         self._left -= 1
         if not self._left and not self._written:
             raise Crash

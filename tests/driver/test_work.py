@@ -15,8 +15,7 @@ from tests.driver.scripted import RULES
 from tests.effects.builders_repos import HONEST_TREE, http, make_repo, saying, tcp_server
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import AskMiners
-from tourney_ray.core.events import Answer, OfferRefused, OfferVetted
-from tourney_ray.core.models import Miner, TaskType, TournamentType
+from tourney_ray.core.models import Answer, Entrant, Miner, Refusal, TaskType, TournamentType
 from tourney_ray.core.rules import Rules
 from tourney_ray.driver import work
 from tourney_ray.errors import ConfigError, RepoRejected
@@ -83,7 +82,7 @@ async def test_good_ones_are_accepted_and_each_bad_one_is_refused_for_its_reason
             no_such_commit = served[3].model_copy(update={"hotkey": "no-such-commit"})
             register(settings, [*strangers, *served[:3], no_such_commit])
             answers = await asyncio.to_thread(work.ask_and_vet, settings, ASK)
-    reasons = [a.reason if isinstance(a, OfferRefused) else "" for a in answers]
+    reasons = [a.reason if isinstance(a, Refusal) else "" for a in answers]
     assert "not an HTTP answer" in reasons[0]
     assert "not a JSON object" in reasons[1]
     assert "no connection" in reasons[2]
@@ -98,7 +97,7 @@ async def test_good_ones_are_accepted_and_each_bad_one_is_refused_for_its_reason
 
 
 def frozen(answer: Answer) -> tuple[str, str, str]:
-    assert isinstance(answer, OfferVetted)
+    assert isinstance(answer, Entrant)
     return answer.repo, answer.commit, answer.tree_hash
 
 

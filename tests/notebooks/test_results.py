@@ -93,8 +93,12 @@ def figures(notebook: NotebookNode) -> dict[str, list[bytes]]:
 
 
 def printed(notebook: NotebookNode, stream: str = "stdout") -> dict[str, str]:
-    """What each cell printed there."""
-    return {cell: output.text for cell, output in outputs(notebook, "stream") if output.name == stream}
+    """What each cell printed there; it may arrive in pieces."""
+    said: dict[str, str] = {}
+    for cell, output in outputs(notebook, "stream"):
+        if output.name == stream:
+            said[cell] = said.get(cell, "") + output.text
+    return said
 
 
 def texts(shown: str) -> list[str]:

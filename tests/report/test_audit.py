@@ -10,6 +10,7 @@ import pytest
 
 from tests.builders import START, Played, credit, entries, eventful, play
 from tourney_ray.core import events as e
+from tourney_ray.core.chain import GENESIS
 from tourney_ray.core.models import TaskType, TournamentType
 from tourney_ray.errors import AuditDifference, UserError
 from tourney_ray.report.audit import DECISIONS, audit
@@ -63,7 +64,7 @@ def test_an_honest_journal_is_all_equal(played: Played) -> None:
 def test_no_facts_are_all_equal() -> None:
     report = audit([])
     assert (report.facts, report.verdicts, report.tournaments, report.notes) == (0, 0, (), ())
-    assert report.head == e.GENESIS
+    assert report.head == GENESIS
 
 
 def test_the_decisions_are_those_that_settle_gives() -> None:

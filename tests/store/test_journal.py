@@ -15,7 +15,7 @@ import pytest
 
 from tests.builders import START, Played, credit, entries, eventful
 from tourney_ray.core import events as e
-from tourney_ray.core.events import entry_hash
+from tourney_ray.core.chain import chain, entry_hash
 from tourney_ray.core.state import State
 from tourney_ray.errors import (
     ConfigError,
@@ -185,7 +185,7 @@ def test_an_altered_database_is_refused(folder: Path, sql: str, why: str) -> Non
 def test_a_forged_fact_with_right_hashes_is_refused_when_it_cannot_follow(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path)
     journal.append([credit("a")], START)
-    forged = e.chain(journal.last, credit("a"), START)
+    forged = chain(journal.last, credit("a"), START)
     assert forged.hash == entry_hash(2, START, forged.kind, forged.body, forged.previous)
     journal.connection.execute(
         "INSERT INTO journal VALUES (?, ?, ?, NULL, ?, ?, ?)",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders import Played, credit, entries, play
-from tourney_ray.core.events import Entry, chain
+from tourney_ray.core.chain import Entry, chain
 from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference, ConfigError, NotAllowed, NotFound, UserError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import click
 from rich.console import Console, Group
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tourney_ray.config import Settings
-from tourney_ray.core.events import Entry
+from tourney_ray.core.chain import Entry
 from tourney_ray.core.models import AttemptStatus
 from tourney_ray.core.placement import leased
 from tourney_ray.core.state import Attempt, State, Task, Tournament, Training
@@ -22,7 +22,8 @@ from tourney_ray.report.lines import fact_line, short
 
 Show = Callable[[Sequence[Entry], State, dict[str, str]], None]
 LAST_FACTS = 6
-WAITS_SHOWN = 5
+WAITS_SHOWN = 4
+"""Names shown beside a reason to wait."""
 
 
 @contextlib.contextmanager
@@ -61,11 +62,21 @@ def screen(state: State, waits: dict[str, str], recent: Sequence[str]) -> Group:
         parts += [Text(f"{t.tournament_id}  {t.status}", style="bold"), _rounds(t)]
     used = sum(leased(state).values())
     parts.append(Text(f"GPUs in use: {used}   " + ", ".join(f"{n}x{k}" for (_, k), n in leased(state).items())))
-    parts += [Text(f"waits: {short(what.split('.')[-1])}: {why}") for what, why in list(waits.items())[:WAITS_SHOWN]]
-    if len(waits) > WAITS_SHOWN:
-        parts.append(Text(f"       and {len(waits) - WAITS_SHOWN} more"))
+    parts += [Text(line) for line in wait_lines(waits)]
     parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in recent]
     return Group(*parts)
+
+
+def wait_lines(waits: Mapping[str, str]) -> list[str]:
+    """What is awaited, a line per reason, with those that wait for it."""
+    by_reason: dict[str, list[str]] = {}
+    for what, why in waits.items():
+        by_reason.setdefault(why, []).append(short(what.rsplit(".", 1)[-1]))
+    lines: list[str] = []
+    for why, names in by_reason.items():
+        more = f" and {len(names) - WAITS_SHOWN} more" if len(names) > WAITS_SHOWN else ""
+        lines.append(f"awaited: {why}  ({', '.join(names[:WAITS_SHOWN])}{more})")
+    return lines
 
 
 def _print_lines(entries: Sequence[Entry], to_stderr: bool) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tourney_ray.core.events import AttemptStarted, OfferVetted
+from tourney_ray.core.events import AttemptStarted
 from tourney_ray.core.ids import TaskPlace
-from tourney_ray.core.models import RoundType, TaskData, TaskType, TournamentType, TrainingSpec
+from tourney_ray.core.models import Entrant, RoundType, TaskData, TaskType, TournamentType, TrainingSpec
 from tourney_ray.core.rules import Rules
 
 
@@ -17,7 +17,7 @@ class Announce:
     tournament_type: TournamentType
     number: int
     """How many of its type there will have been, from 1."""
-    champion: OfferVetted | None
+    champion: Entrant | None
     """Who holds the title; None before the first tournament."""
     champion_wins: int
     rules: Rules

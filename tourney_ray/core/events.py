@@ -1,71 +1,57 @@
 """Facts: what happened, in the order in which it was recorded. The journal holds nothing else.
 
 A fact says what is the case, never what should be done. Decisions are facts too, each with a `because` that a miner
-can read. `Entry` is a fact in its place in the journal; its hash covers the entry before it: a cut or an edit shows.
+can read; those of tasks, matches and tournaments stand in `decisions` and belong to the same union.
 """
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from tourney_ray.core.decisions import (
+    EvaluationRepeated as EvaluationRepeated,
+)
+from tourney_ray.core.decisions import (
+    MatchDecided as MatchDecided,
+)
+from tourney_ray.core.decisions import (
+    Ranked as Ranked,
+)
+from tourney_ray.core.decisions import (
+    RoundCompleted as RoundCompleted,
+)
+from tourney_ray.core.decisions import (
+    Standing as Standing,
+)
+from tourney_ray.core.decisions import (
+    TaskDecided as TaskDecided,
+)
+from tourney_ray.core.decisions import (
+    Title as Title,
+)
+from tourney_ray.core.decisions import (
+    TournamentCompleted as TournamentCompleted,
+)
+from tourney_ray.core.decisions import (
+    Verdict as Verdict,
+)
 from tourney_ray.core.models import (
+    Answer,
+    Entrant,
     Evaluated,
     Failed,
     Hotkey,
     Record,
     RoundType,
-    Sha1,
     Sha256,
     TaskData,
-    TaskStatus,
     TaskType,
     TournamentType,
     Trained,
 )
 from tourney_ray.core.rules import Rules
-
-
-class Entry(Record):
-    """A fact in the journal."""
-
-    seq: int = Field(ge=1)
-    at: AwareDatetime
-    kind: str
-    body: str
-    """The fact as JSON; the hash covers these very characters."""
-    previous: str
-    hash: str
-
-    @property
-    def fact(self) -> Fact:
-        """The fact itself; raises `ValidationError` when the body is none."""
-        return FACT.validate_json(self.body)
-
-
-class OfferVetted(Record):
-    """A miner's answer that passed the vetting: what it froze."""
-
-    answer: Literal["offer"] = "offer"
-    hotkey: Hotkey
-    coldkey: Hotkey
-    repo: str
-    commit: Sha1
-    tree_hash: Sha1
-
-
-class OfferRefused(Record):
-    """A miner without an acceptable answer, and why."""
-
-    answer: Literal["refusal"] = "refusal"
-    hotkey: Hotkey
-    reason: str
-
-
-Answer = Annotated[OfferVetted | OfferRefused, Field(discriminator="answer")]
 
 
 class TournamentCreated(Record):
@@ -77,7 +63,7 @@ class TournamentCreated(Record):
     rules: Rules
     draw_commitment: Sha256
     secret_commitment: Sha256
-    champion: OfferVetted | None
+    champion: Entrant | None
     champion_wins: int = Field(default=0, ge=0)
     """Consecutive completed wins of the champion; 0 for a base contestant."""
     because: str
@@ -116,7 +102,7 @@ class EntrantAccepted(Record):
 
     kind: Literal["EntrantAccepted"] = "EntrantAccepted"
     tournament_id: str
-    entrant: OfferVetted
+    entrant: Entrant
     number: int = Field(ge=1)
     """The pass that accepted it."""
     because: str
@@ -262,98 +248,6 @@ class EvaluationFailed(Record):
     reason: str
 
 
-class EvaluationRepeated(Record):
-    """Nobody's metric was valid: the whole task is evaluated again (RULES §7)."""
-
-    kind: Literal["EvaluationRepeated"] = "EvaluationRepeated"
-    tournament_id: str
-    task_id: str
-    number: int = Field(ge=2)
-    because: str
-
-
-class Ranked(Record):
-    """One entrant's place in a task."""
-
-    hotkey: Hotkey
-    value: float | None
-    """The metric; None where there is no checkpoint."""
-    valid: bool
-    score: int
-    """3, 0 or −1 (RULES §7)."""
-    place: int | None
-    """From 1; None for the invalid."""
-    because: str
-
-
-class TaskDecided(Record):
-    """A task is terminal, with the order of its entrants, best first, the invalid last."""
-
-    kind: Literal["TaskDecided"] = "TaskDecided"
-    tournament_id: str
-    task_id: str
-    status: TaskStatus
-    ranking: tuple[Ranked, ...]
-    winner: Hotkey | None
-    because: str
-
-
-class Verdict(Record):
-    """Whether an entrant advances from a match, and why."""
-
-    hotkey: Hotkey
-    advances: bool
-    value: float | None
-    because: str
-
-
-class MatchDecided(Record):
-    """A match's verdicts; those who advance are listed best first."""
-
-    kind: Literal["MatchDecided"] = "MatchDecided"
-    tournament_id: str
-    match_id: str
-    advancing: tuple[Hotkey, ...]
-    verdicts: tuple[Verdict, ...]
-    because: str
-
-
-class RoundCompleted(Record):
-    """A round is over; `advancing` lists who plays on, best placed first."""
-
-    kind: Literal["RoundCompleted"] = "RoundCompleted"
-    tournament_id: str
-    round_id: str
-    advancing: tuple[Hotkey, ...]
-    because: str
-
-
-Title = Literal["won", "defended", "uncontested", "vacant"]
-"""How a tournament ended: the challenger won, the champion defended, there was no champion to beat, nobody survived."""
-
-
-class Standing(Record):
-    """An entrant's place in the tournament, with what it earned."""
-
-    hotkey: Hotkey
-    place: int = Field(ge=1)
-    points: float = Field(ge=0)
-    weight: float = Field(ge=0, le=1)
-
-
-class TournamentCompleted(Record):
-    """The tournament has a winner, its standings are final."""
-
-    kind: Literal["TournamentCompleted"] = "TournamentCompleted"
-    tournament_id: str
-    winner: Hotkey | None
-    title: Title
-    performance_difference: float
-    standings: tuple[Standing, ...]
-    """Those who earned a place, first to last; their weights sum to 1."""
-    because: str
-
-
 class SecretRevealed(Record):
     """The secret seed, so that task choice and splits can be recomputed."""
 
@@ -388,27 +282,3 @@ Fact = (
 )
 
 FACT: TypeAdapter[Fact] = TypeAdapter(Annotated[Fact, Field(discriminator="kind")])
-
-GENESIS = "0" * 64
-"""What the first entry has as its `previous`."""
-
-
-def chain(previous: Entry | None, fact: Fact, at: datetime) -> Entry:
-    """The entry that records `fact` after `previous`."""
-    seq = previous.seq + 1 if previous else 1
-    before = previous.hash if previous else GENESIS
-    body = fact.model_dump_json()
-    return Entry(
-        seq=seq,
-        at=at.astimezone(UTC),
-        kind=fact.kind,
-        body=body,
-        previous=before,
-        hash=entry_hash(seq, at, fact.kind, body, before),
-    )
-
-
-def entry_hash(seq: int, at: datetime, kind: str, body: str, previous: str) -> str:
-    """SHA-256, in hex, over the five fields, a newline between them; the time in ISO 8601, UTC, with microseconds."""
-    moment = at.astimezone(UTC).isoformat(timespec="microseconds")
-    return hashlib.sha256(f"{seq}\n{moment}\n{kind}\n{body}\n{previous}".encode()).hexdigest()

@@ -6,7 +6,7 @@ Everything here is immutable and refuses unknown fields. Nothing here decides an
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -171,6 +171,29 @@ class Miner(Record):
     coldkey: Hotkey
     ip: str
     port: int = Field(ge=1, le=65535)
+
+
+class Entrant(Record):
+    """A miner with the repository that it froze: what was vetted is what is built and trained."""
+
+    answer: Literal["offer"] = "offer"
+    hotkey: Hotkey
+    coldkey: Hotkey
+    repo: str
+    commit: Sha1
+    tree_hash: Sha1
+
+
+class Refusal(Record):
+    """A miner without an acceptable repository, and why."""
+
+    answer: Literal["refusal"] = "refusal"
+    hotkey: Hotkey
+    reason: str
+
+
+Answer = Annotated[Entrant | Refusal, Field(discriminator="answer")]
+"""What became of asking one miner."""
 
 
 class DatasetType(Record):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from tourney_ray.core.events import GENESIS, Entry, Fact, entry_hash
+from tourney_ray.core.chain import GENESIS, Entry, entry_hash
+from tourney_ray.core.events import Fact
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference, IllegalTransition

@@ -14,7 +14,7 @@ from tourney_ray.core import ids
 from tourney_ray.core.draw import draw_groups, draw_pairs, round_type
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.fees import shortfall, spell_rao
-from tourney_ray.core.models import RoundStatus, RoundType, TournamentStatus
+from tourney_ray.core.models import Refusal, RoundStatus, RoundType, TournamentStatus
 from tourney_ray.core.rulings import complete, complete_after_boss_round, ripe_matches, ripe_tasks
 from tourney_ray.core.state import Round, State, Tournament
 from tourney_ray.core.tasks import assign_nodes_to_tournament_tasks, slots
@@ -75,7 +75,7 @@ def _registration(state: State, t: Tournament) -> list[e.Fact]:
         return []
     hotkey = t.unanswered[0]
     answer = next(a for a in t.last_pass.answers if a.hotkey == hotkey)
-    if isinstance(answer, e.OfferRefused):
+    if isinstance(answer, Refusal):
         return [_refuse(t, hotkey, answer.reason)]
     fee = t.rules.fee_rao[t.tournament_type]
     because = f"tree {answer.tree_hash[:12]} passed the vetting, {spell_rao(fee)} paid by {answer.coldkey}"

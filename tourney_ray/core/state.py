@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tourney_ray.core.events import MatchDecided, OfferVetted, RegistrationPassed, TaskDecided, TournamentCompleted
+from tourney_ray.core.events import MatchDecided, RegistrationPassed, TaskDecided, TournamentCompleted
 from tourney_ray.core.ids import TaskPlace
 from tourney_ray.core.models import (
     AttemptStatus,
     Blame,
+    Entrant,
     Evaluated,
     Failed,
     GpuRequirement,
@@ -154,10 +155,10 @@ class Tournament:
     draw_commitment: str
     secret_commitment: str
     created_at: datetime
-    champion: OfferVetted | None
+    champion: Entrant | None
     champion_wins: int
     status: TournamentStatus = TournamentStatus.PENDING
-    entrants: dict[str, OfferVetted] = field(default_factory=dict[str, OfferVetted])
+    entrants: dict[str, Entrant] = field(default_factory=dict[str, Entrant])
     """By hotkey, without the champion; in registration order once active."""
     accepted_in: dict[str, int] = field(default_factory=dict[str, int])
     refusals: dict[str, str] = field(default_factory=dict[str, str])
@@ -185,7 +186,7 @@ class Tournament:
         """The latest round."""
         return self.rounds[-1] if self.rounds else None
 
-    def contestant(self, hotkey: str) -> OfferVetted:
+    def contestant(self, hotkey: str) -> Entrant:
         """The entrant or the champion of that hotkey; raises `KeyError` for anybody else."""
         if self.champion and hotkey == self.champion.hotkey:
             return self.champion
@@ -202,7 +203,7 @@ class Tournament:
 class Reign:
     """Who holds a title, since when, and how clearly it was won."""
 
-    champion: OfferVetted
+    champion: Entrant
     wins: int
     """Consecutive completed wins, won or defended."""
     performance_difference: float

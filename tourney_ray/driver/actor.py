@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tourney_ray.config import Settings
-from tourney_ray.core.events import AttemptRunning, Entry
+from tourney_ray.core.chain import Entry
+from tourney_ray.core.events import AttemptRunning
 from tourney_ray.core.models import AttemptStatus
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import State

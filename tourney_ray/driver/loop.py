@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from tourney_ray.core.chain import Entry
 from tourney_ray.core.commands import Command, Train
-from tourney_ray.core.events import Entry, Fact
+from tourney_ray.core.events import Fact
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.placement import Cluster
 from tourney_ray.core.plan import Plan, plan

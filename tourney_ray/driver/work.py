@@ -14,12 +14,14 @@ from pathlib import Path
 
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import AskMiners, Evaluate, PrepareTask
-from tourney_ray.core.events import Answer, OfferRefused, OfferVetted
 from tourney_ray.core.models import (
+    Answer,
     Blame,
+    Entrant,
     Evaluated,
     Failed,
     Miner,
+    Refusal,
     TaskData,
     TaskType,
     TournamentType,
@@ -72,13 +74,13 @@ def ask_and_vet(settings: Settings, command: AskMiners) -> list[Answer]:
 
 def vet_repository(
     settings: Settings, tournament_type: TournamentType, hotkey: str, coldkey: str, repo: str, ref: str
-) -> OfferVetted:
+) -> Entrant:
     """The repository at `ref`, fetched and accepted; raises `RepoRejected` with all findings in one line."""
     fetched = repo_store(settings).fetch(repo, ref)
     findings = vet(fetched.path, tournament_type)
     if findings:
         raise RepoRejected(f"{repo} at {fetched.commit[:12]} was refused: {explain(findings)}")
-    return OfferVetted(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=fetched.commit, tree_hash=fetched.tree_hash)
+    return Entrant(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=fetched.commit, tree_hash=fetched.tree_hash)
 
 
 def prepare(settings: Settings, command: PrepareTask, request: TaskRequest) -> TaskData:
@@ -138,11 +140,11 @@ def utc_now() -> datetime:
 
 def _answer(settings: Settings, tournament_type: TournamentType, miner: Miner, offer: Offer | NoOffer) -> Answer:
     if isinstance(offer, NoOffer):
-        return OfferRefused(hotkey=miner.hotkey, reason=offer.reason)
+        return Refusal(hotkey=miner.hotkey, reason=offer.reason)
     try:
         return vet_repository(settings, tournament_type, miner.hotkey, miner.coldkey, offer.repo, offer.ref)
     except RepoRejected as rejected:
-        return OfferRefused(hotkey=miner.hotkey, reason=rejected.message)
+        return Refusal(hotkey=miner.hotkey, reason=rejected.message)
 
 
 def _frozen_tree(settings: Settings, spec: TrainingSpec) -> Path:

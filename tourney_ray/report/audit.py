@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from tourney_ray.core import events as e
 from tourney_ray.core import ids
-from tourney_ray.core.events import Entry, Fact
+from tourney_ray.core.chain import GENESIS, Entry
+from tourney_ray.core.events import Fact
 from tourney_ray.core.models import TournamentStatus
 from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.settle import settle
@@ -109,7 +110,7 @@ def audit(entries: Iterable[Entry], *, growing: bool = False) -> AuditReport:
         if not growing:
             raise AuditDifference(f"fact {work.state.seq + 1} is missing: {missing}")
         notes.append(f"{missing} next")
-    head = work.last.hash if work.last else e.GENESIS
+    head = work.last.hash if work.last else GENESIS
     return AuditReport(work.state.seq, work.verdicts, tuple(work.state.tournaments), tuple(notes), head)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,7 +77,7 @@ def _match(t: Tournament, r: Round, m: Match) -> Document:
         "entrants": [{"hotkey": h, "values": {task.task_id: _value(t, task, h) for task in tasks}} for h in m.entrants],
         "champion": m.entrants[0] if r.round_type is RoundType.BOSS else None,
         "tasks": [_task(task) for task in tasks],
-        "verdicts": [verdict.model_dump() for verdict in verdicts],
+        "verdicts": [verdict.model_dump() | {"value": _finite(verdict.value)} for verdict in verdicts],
         "because": m.decided.because if m.decided else "",
     }
 
@@ -97,12 +98,17 @@ def _task(task: Task) -> Document:
         "sequence_len": task.data.sequence_len,
         "winner": decided.winner if decided else None,
         "because": decided.because if decided else "",
-        "ranking": [ranked.model_dump() for ranked in decided.ranking] if decided else [],
+        "ranking": [r.model_dump() | {"value": _finite(r.value)} for r in decided.ranking] if decided else [],
     }
 
 
 def _value(t: Tournament, task: Task, hotkey: str) -> float | None:
-    return _submission(t, task, hotkey).value if hotkey in task.trainings else None
+    return _finite(_submission(t, task, hotkey).value) if hotkey in task.trainings else None
+
+
+def _finite(value: float | None) -> float | None:
+    """The value, None where it is no finite number: JSON knows no such thing, and `because` says what it was."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _submission(t: Tournament, task: Task, hotkey: str) -> Submission:

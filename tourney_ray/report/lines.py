@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from tourney_ray.core import events as e
+from tourney_ray.core.chain import Entry
 from tourney_ray.core.models import Failed
 from tourney_ray.core.scoring import spell
 
@@ -15,7 +18,7 @@ def short(hotkey: str | None) -> str:
     return "nobody" if hotkey is None else hotkey[:SHORT]
 
 
-def fact_line(entry: e.Entry) -> str:
+def fact_line(entry: Entry) -> str:
     """`20:15:03 #41 MatchDecided match=… because="…"`."""
     fact = entry.fact
     pairs = " ".join(f"{key}={_quoted(value)}" for key, value in _pairs(fact).items() if value != "")
@@ -96,5 +99,7 @@ def _outcome(fact: e.AttemptEnded) -> dict[str, object]:
 
 
 def _quoted(value: object) -> str:
+    """The value as one word; in quotes where it would not be one, whatever a stranger wrote into it."""
     text = str(value)
-    return f'"{text}"' if " " in text else text
+    plain = text.isprintable() and not set(text) & {" ", '"', "="}
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import duckdb
 
-from tourney_ray.core.events import Entry, Fact, chain
+from tourney_ray.core.chain import Entry, chain
+from tourney_ray.core.events import Fact
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.state import State

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import AttemptStatus, Failed, RoundStatus, TaskStatus, TournamentStatus
+from tourney_ray.core.models import AttemptStatus, Entrant, Failed, RoundStatus, TaskStatus, TournamentStatus
 from tourney_ray.core.state import State, Task
 
 
@@ -124,7 +124,7 @@ def _accepted(fact: e.EntrantAccepted, state: State) -> Iterator[Row]:
     yield Row("tournaments", {"tournament_id": fact.tournament_id, "entrants": entrants})
 
 
-def _frozen(offer: e.OfferVetted) -> dict[str, Any]:
+def _frozen(offer: Entrant) -> dict[str, Any]:
     return offer.model_dump(include={"coldkey", "repo", "commit", "tree_hash"})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from tourney_ray.core.events import Entry
+from tourney_ray.core.chain import Entry
 from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.state import State
 from tourney_ray.store import tables

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tourney_ray.core.events import Entry
+from tourney_ray.core.chain import Entry
 from tourney_ray.core.replay import spell
 from tourney_ray.errors import AuditDifference, NotAllowed, StorageUnavailable
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from tourney_ray.core.events import Entry
+from tourney_ray.core.chain import Entry
 from tourney_ray.errors import AuditDifference, ConfigError, NotAllowed, NotFound
 from tourney_ray.store import tables
 from tourney_ray.store.connection import check_schema, connect, database_path, one_line

@@ -12,7 +12,8 @@ from typing import Any
 import duckdb
 from pydantic import ValidationError
 
-from tourney_ray.core.events import Entry, Fact
+from tourney_ray.core.chain import Entry
+from tourney_ray.core.events import Fact
 from tourney_ray.core.replay import spell
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference
