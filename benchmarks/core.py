@@ -4,13 +4,13 @@ Measured: an outcome comes in, `forced` gives the facts that follow from it, `pl
 A group round of n entrants is one task of n trainings. Steps that come once per training, and those once per round:
 
 - a training ends, few GPUs: 16 trainings run, all others wait
-- a training ends, GPUs for half: half of them run on n / 16 nodes, the others wait
+- a training ends, GPUs for half: half of them run, on n / 16 nodes, the others wait
 - every miner answers: n registrations follow from one outcome
 - the round starts: its task is prepared, n assignments follow
 - the round is decided: the last metric comes in, a ranking of n and the next draw follow
 
-Compared with: `model_dump_json` of the same outcome; the same step with the fewest trainings; and that again divided by
-how many times more trainings there are: 1 is linear growth, above it is worse.
+Compared with: `model_dump_json` of the same outcome; the same step with the fewest trainings; and what that would be if
+it grew as the trainings do, so that 1 is linear growth and a figure that rises with n is worse.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ def moments(size: int) -> dict[str, Moment]:
     """The moments to measure, by name, in a group round of so many trainings."""
     group = GroupRound(size, cluster(size)).open()
     answers = _next(group)
-    group.turn()
-    group.turn()
+    group.turn()  # the miners answer
+    group.turn()  # the draw seed is revealed, the round drawn
     start = _next(group)
-    group.turn()
+    group.turn()  # the task is prepared, the round starts
     few, half = (replace(group, cluster=cluster(gpus), facts=[]) for gpus in (FEW_GPUS, size // 2))
-    for some in (few, half):
-        some.turn()
+    few.turn()
+    half.turn()  # as many trainings start as there are GPUs
     group.turn()
-    group.turn()
-    group.turn(spare=1)
+    group.turn()  # all start, then all end
+    group.turn(spare=1)  # all are evaluated but one
     return {
         "a training ends, few GPUs": _next(few),
         "a training ends, GPUs for half": _next(half),
@@ -92,14 +92,15 @@ def measured(step: str, at: dict[int, Moment], n: int) -> list[Row]:
     least, fewest = medians[0], next(iter(at))
     rows: list[Row] = []
     for size, seconds, dump in zip(at, medians[::2], medians[1::2], strict=True):
-        ratios = {"outcome as JSON": seconds / dump, f"at {fewest} trainings": seconds / least}
-        ratios["that × more trainings"] = seconds / least * fewest / size
+        growth = seconds / least
+        ratios = {"outcome as JSON": seconds / dump, f"with {fewest}": growth}
+        ratios[f"linear from {fewest}"] = growth * fewest / size
         rows.append(Row(f"{step}; {size:,} trainings", ratios, n))
     return rows
 
 
 def _next(group: GroupRound) -> Moment:
-    """The group as it is, and the outcome of its first command that runs or can only be answered."""
+    """The group as it is, and the outcome of the first command that it waits for."""
     return Moment(group.state, group.answer(group.commands()[0]), group.cluster)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -86,7 +87,7 @@ def test_the_audit_recomputes_everything(held: Held, run: Run) -> None:
 
 
 def test_a_kept_checkpoint_gives_the_same_number(held: Held, run: Run) -> None:
-    data = held.folder / "state" / "data"
+    data = Path(held.document["data"])
     match = held.document["rounds"][-1]["matches"][0]
     task = match["tasks"][0]
     for entrant in match["entrants"]:

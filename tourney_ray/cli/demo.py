@@ -27,7 +27,7 @@ FUNDS_RAO = 1_000_000_000
 SETTINGS = """\
 # Written by `tourney demo`. A real tournament's file looks the same, without what only a demonstration needs.
 name = "demo"
-state = "state"
+state = "."
 types = ["text"]
 {seed}
 [registry]

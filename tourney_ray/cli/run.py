@@ -33,7 +33,7 @@ def run_tournaments(path: Path, address: str | None, detach: bool, as_json: bool
 
 
 def documents(state: State, settings: Settings, wall_s: float) -> Document | list[Document]:
-    """The document of the only tournament, or a list of all."""
-    extra = {"wall_s": round(wall_s, 3), "out": str(settings.state)}
+    """The document of the only tournament, or a list of all; paths in it are taken from `data`."""
+    extra = {"wall_s": round(wall_s, 3), "out": str(settings.state), "data": str(settings.data)}
     all_of_them = [tournament_document(t, state) | extra for t in state.tournaments.values()]
     return all_of_them[0] if len(all_of_them) == 1 else all_of_them

@@ -1,4 +1,4 @@
-"""The first champion: a short training of adapters at a constant rate, enough to be beaten by whoever tries."""
+"""The first champion: a short, plain training at a constant rate, enough to be beaten by whoever tries."""
 
 import orders
 import training

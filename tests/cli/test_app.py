@@ -1,0 +1,272 @@
+"""The `tourney` command as people meet it: in a process of its own, with exit codes and errors of one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import Played, play
+from tourney_ray import __version__
+from tourney_ray.store.journal import Journal
+
+ROOT = Path(__file__).parents[2]
+FILES = Path(__file__).parents[1] / "fixtures" / "evaluation"
+HEAVY = ("duckdb", "numpy", "pyarrow", "ray", "torch", "transformers")
+LOADED = f"""
+import sys
+from tourney_ray.cli.app import main
+sys.argv[0] = "tourney"
+try:
+    main()
+except SystemExit as done:
+    print([name for name in {HEAVY} if name in sys.modules], done.code)
+"""
+SETTINGS = 'state = "state"\n[registry]\nminers = "miners.json"\n'
+
+Done = subprocess.CompletedProcess[str]
+
+
+def python(*words: str, cwd: Path = ROOT) -> Done:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def tourney(*words: str | Path, cwd: Path = ROOT) -> Done:
+    return python("-m", "tourney_ray", *map(str, words), cwd=cwd)
+
+
+def refused(done: Done, code: int) -> str:
+    """The error's one line; nothing else is said but a hint, and nothing is printed as a result."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    error, *hints = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert len(hints) <= 1
+    assert all(hint.startswith("hint: ") for hint in hints)
+    return error.removeprefix("error: ")
+
+
+# --- help
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["--version"], ["demo", "--help"], ["run", "-h"], ["audit", "-h"]]
+)
+def test_help_and_version_load_nothing_heavy(words: list[str]) -> None:
+    done = python("-c", LOADED, *words)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    assert done.stderr == ""
+
+
+def test_help_names_every_command() -> None:
+    said = tourney("--help").stdout
+    for command in ("audit", "demo", "evaluate", "query", "run", "snapshot", "stop"):
+        assert re.search(rf"^  {command}  +[A-Z]", said, re.MULTILINE), command
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert tourney("--version").stdout == f"tourney, version {__version__}\n"
+    script = Path(sys.executable).with_name("tourney")
+    assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.endswith(
+        f"{__version__}\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["--nonsense"], ["audit"], ["demo", "--miners", "1"], ["evaluate"]])
+def test_a_command_line_that_makes_no_sense_exits_2_without_a_traceback(words: list[str]) -> None:
+    done = tourney(*words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert re.search(r"^Error: .+$", done.stderr, re.MULTILINE)
+
+
+# --- audit
+
+
+@pytest.fixture(scope="module")
+def played() -> Played:
+    return play(8)
+
+
+@pytest.fixture(scope="module")
+def journal(played: Played, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a journal of a whole tournament."""
+    folder = tmp_path_factory.mktemp("journal")
+    opened = Journal.open(folder)
+    for at, facts in groupby(played.facts, key=lambda pair: pair[1]):
+        opened.append([fact for fact, _ in facts], at)
+    opened.close()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "journal.duckdb", "journal.jsonl"])
+def test_a_good_journal_is_proved_in_one_line(journal: Path, played: Played, name: str) -> None:
+    done = tourney("audit", journal / name)
+    assert done.returncode == 0, done.stderr
+    said = re.fullmatch(r"(\d+) facts, (\d+) verdicts recomputed, all equal\n", done.stdout)
+    assert said
+    assert int(said[1]) == len(played.facts)
+    assert int(said[2]) > 20
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.8, 0.99])
+def test_an_altered_byte_is_found_and_its_fact_named(journal: Path, tmp_path: Path, share: float) -> None:
+    copy = Path(shutil.copy(journal / "journal.jsonl", tmp_path))
+    whole = bytearray(copy.read_bytes())
+    place = int(share * len(whole))
+    while not chr(whole[place]).isalnum():
+        place += 1
+    number = whole[:place].count(b"\n") + 1
+    whole[place] ^= 1
+    copy.write_bytes(whole)
+    error = refused(tourney("audit", copy), code=1)
+    assert re.search(rf"\b(fact|line) {number}\b", error), error
+
+
+def test_a_reason_that_was_rewritten_is_found(journal: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(journal / "journal.jsonl", tmp_path))
+    lines = copy.read_text().splitlines(keepends=True)
+    number = next(n for n, line in enumerate(lines, start=1) if '"MatchDecided"' in line)
+    lines[number - 1] = lines[number - 1].replace("m07", "m06", 1)
+    copy.write_text("".join(lines))
+    error = refused(tourney("audit", copy), code=1)
+    assert error == f"fact {number} (MatchDecided): its hash is not that of its content: it was altered"
+
+
+def test_a_journal_cut_at_its_end_is_found_though_its_database_is_gone(journal: Path, tmp_path: Path) -> None:
+    """A copy that lies alone is no growing one: what the rules force after its last fact has to be there."""
+    lines = (journal / "journal.jsonl").read_text().splitlines(keepends=True)
+    last = max(n for n, line in enumerate(lines) if '"kind":"TournamentCompleted"' in line)
+    (tmp_path / "journal.jsonl").write_text("".join(lines[:last]))
+    done = tourney("audit", tmp_path)
+    assert done.returncode == 1
+    assert "note: journal.duckdb is not there" in done.stderr
+    assert f"fact {last + 1} is missing" in done.stderr
+
+
+def test_a_journal_that_is_not_there_exits_2(tmp_path: Path) -> None:
+    assert refused(tourney("audit", tmp_path / "gone"), code=2) == f"there is no journal at {tmp_path / 'gone'}"
+    assert "neither journal.duckdb nor journal.jsonl" in refused(tourney("audit", tmp_path), code=2)
+
+
+def test_a_file_that_is_no_journal_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "journal.duckdb").write_bytes(b"hello")
+    assert "is not a DuckDB database" in refused(tourney("audit", tmp_path), code=2)
+
+
+# --- evaluate
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Any]:
+    return json.loads((FILES / "expected.json").read_text())
+
+
+def evaluate(expected: dict[str, Any], checkpoint: Path, *words: str) -> Done:
+    return tourney(
+        *("evaluate", "--kind", "instruct", "--base", FILES / "base", "--checkpoint", checkpoint),
+        *("--rows", FILES / expected["rows"], "--sequence-len", str(expected["sequence_len"])),
+        *("--dataset-type", json.dumps(expected["dataset_type"]), *words),
+    )
+
+
+@pytest.mark.parametrize("case", ["instruct_full", "instruct_full_custom_format"])
+def test_evaluate_gives_the_reference_value(expected: dict[str, Any], case: str) -> None:
+    done = evaluate(expected[case], FILES / "instruct_full", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["value"] == pytest.approx(expected[case]["value"], abs=1e-5)
+    assert sum(document["per_row"]) / len(document["per_row"]) == pytest.approx(document["value"], abs=1e-9)
+    assert document["fine_tuned"] is True
+
+
+def test_evaluate_for_people_is_one_line(expected: dict[str, Any]) -> None:
+    done = evaluate(expected["instruct_full"], FILES / "instruct_full")
+    assert re.fullmatch(r"2\.11243\d+ over \d+ rows; fine-tuned\n", done.stdout), done.stderr
+
+
+def test_a_checkpoint_that_is_refused_is_an_answer_in_json_and_else_exits_1(
+    expected: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"rubbish")
+    answer = json.loads(evaluate(expected["instruct_full"], tmp_path, "--json").stdout)
+    assert answer["refused"]
+    error = refused(evaluate(expected["instruct_full"], tmp_path), code=1)
+    assert error == f"{tmp_path} is refused: {answer['refused']}"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"--base": "gone"}, "no base model at gone"),
+        ({"--checkpoint": "gone"}, "no checkpoint at gone"),
+        ({"--rows": "gone.json"}, "gone.json"),
+        ({"--kind": "chess"}, "'chess' is not evaluated by this version"),
+        ({"--dataset-type": "{"}, "{"),
+        ({"--dataset-type": '{"colour": "red"}'}, "colour"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_wrong_question_exits_2_and_names_what_is_wrong(change: dict[str, str], why: str) -> None:
+    given = {"--kind": "instruct", "--base": str(FILES / "base"), "--checkpoint": str(FILES / "instruct_full")}
+    options = given | {"--rows": str(FILES / "data" / "instruct_test.json")} | change
+    assert why in refused(tourney("evaluate", *[word for pair in options.items() for word in pair]), code=2)
+
+
+# --- run and demo
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("state = ", "is not TOML: "),
+        (SETTINGS + "port = 3\n", "registry.port: Extra inputs are not permitted"),
+        (SETTINGS + "[rules]\nmin_miners = 1\n", "rules.min_miners: "),
+        (SETTINGS, "the rules draw DpoTask, GrpoTask, which this version cannot evaluate"),
+        ('types = ["image"]\n' + SETTINGS, "the rules draw ImageTask, "),
+    ],
+)
+def test_run_refuses_settings_that_cannot_work_before_anything_starts(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "tournament.toml").write_text(text)
+    assert why in refused(tourney("run", tmp_path / "tournament.toml"), code=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["tournament.toml"]
+
+
+def test_run_names_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert refused(tourney("run", "gone.toml", cwd=tmp_path), code=2) == "gone.toml: No such file or directory"
+
+
+def filled(folder: Path) -> Path:
+    (folder / "precious").write_text("mine")
+    return folder
+
+
+def a_file(folder: Path) -> Path:
+    (folder / "file").write_text("mine")
+    return folder / "file"
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [(filled, "is not empty"), (a_file, "File exists"), (lambda folder: a_file(folder) / "x", "Not a directory")],
+)
+def test_demo_overwrites_nothing(tmp_path: Path, make: Callable[[Path], Path], why: str) -> None:
+    out = make(tmp_path)
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    done = tourney("demo", "--out", out)
+    error = refused(done, code=2)
+    assert error.startswith(f"{out} ")
+    assert why in error
+    assert "give --out a folder that is new" in done.stderr
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == before
