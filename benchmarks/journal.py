@@ -1,23 +1,26 @@
 """What it costs to record facts for good, and to read them back.
 
-Measured in a folder of its own, removed afterwards, while a group round of a few hundred trainings is played:
+Measured in a folder of its own, removed afterwards, while the group round of a tournament is played:
 
-- append, 1 fact: one transaction of DuckDB with its tables, and one line of the second copy, both on the disk
-- append, 100 facts: the same, of 100 facts at once
+- append of 1 fact: one transaction of DuckDB with its tables, and one line of the second copy, both on the disk
+- append of 100 facts: the same, of 100 facts at once
 - replay: `Journal.open` of all that was recorded, which checks every hash and both copies, per 1,000 facts
 
-Compared with: writing the same facts' lines to a file in the same folder and one `os.fsync`. Where the folder lies in
-memory, fsync costs nothing and the ratios mean nothing: choose one on the disk that a journal would lie on.
+Compared with: one write of the same facts' lines to a file in the same folder, and one `os.fsync`. On many a disk that
+takes ten times as long at one moment as at the next, so it is timed several times in every turn, and the ratios to the
+slowest and the quickest quarter of those times stand beside the median's: where they lie far apart, the disk is what
+differs between two runs. Where the folder lies in memory, fsync costs nothing and the ratios mean nothing.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 from lab.group_round import AT, GroupRound, cluster
 from lab.ratios import Row, parser, show, timed
@@ -26,46 +29,90 @@ from tourney_ray.core.events import Fact
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.second_copy import entry_line
 
-GPUS = 16
-BATCH = 100
 BASELINE = "os.fsync of the same bytes"
+SIZES = (1, 100)
+"""Facts per append."""
+BLOCK = 1_000
+"""Facts that a replay's figure is for."""
+GPUS = 16
+FACTS_PER_TRAINING = 3
+"""Started, ended, evaluated."""
+WRITES = 5
+"""Times that the baseline is timed after each thing measured."""
 
 
 def main() -> None:
     """Print the ratios."""
     arguments = parser(__doc__)
-    arguments.add_argument(
-        "--folder", type=Path, default=Path("/var/tmp"), help="where to measure; default: %(default)s"
-    )
+    arguments.add_argument("--folder", type=Path, default="/var/tmp", help="where to measure; default: %(default)s")
     given = arguments.parse_args()
-    appends, replays, trainings = (2, 2, 100) if given.quick else (15, 7, 600)
+    appends, replays = (2, 2) if given.quick else (25, 9)
     with tempfile.TemporaryDirectory(prefix="tourney-bench-", dir=given.folder) as folder:
-        rows = measured(Path(folder), played(trainings), appends, replays)
+        rows = measured(Path(folder), appends, replays)
     show("journal", rows, given.json)
 
 
-def played(trainings: int) -> Iterator[Sequence[Fact]]:
-    """The facts of a group round: all up to its start at once, then those of the trainings one by one."""
+def measured(folder: Path, appends: int, replays: int) -> list[Row]:
+    """The rows, of so many repetitions of either."""
+    trainings = (appends + 1) * sum(SIZES) // FACTS_PER_TRAINING + 1
     group = GroupRound(trainings, cluster(GPUS)).open()
     for _ in range(3):
-        group.turn()
-    yield list(group.facts)
-    while True:
-        done = len(group.facts)
-        group.turn()
-        yield from ([fact] for fact in group.facts[done:])
-
-
-def measured(folder: Path, facts: Iterator[Sequence[Fact]], appends: int, replays: int) -> list[Row]:
-    """The rows, of so many repetitions."""
+        group.turn()  # until the round starts
     path = folder / "journal.duckdb"
-    journal, disk = Journal.open(path), Disk(folder / "raw")
-    journal.append(next(facts), AT)
-    rows = [appended(journal, disk, facts, appends, size) for size in (1, BATCH)]
-    lines = [entry_line(entry) for entry in journal.entries()]
-    journal.close()
-    ...
+    journal = Journal.open(path)
+    with (folder / "raw").open("ab") as raw:
+        journal.append(group.facts, AT)
+        rows = append_rows(journal, raw.fileno(), played(group), appends)
+        lines = [entry_line(entry) for entry in journal.entries()]
+        journal.close()
+        rows.append(replay_row(path, raw.fileno(), lines, replays))
     return rows
+
+
+def played(group: GroupRound) -> Iterator[Fact]:
+    """The facts of a group round that has started, one by one."""
+    while True:
+        known = len(group.facts)
+        group.turn()
+        yield from group.facts[known:]
+
+
+def append_rows(journal: Journal, raw: int, facts: Iterator[Fact], repetitions: int) -> list[Row]:
+    """Appends of each size in turn, each before its baseline; the first turn of all is not counted."""
+    seconds: dict[int, list[list[float]]] = {size: [] for size in SIZES}
+    for _ in range(repetitions + 1):
+        for size in SIZES:
+            append, entries = timed(partial(journal.append, list(islice(facts, size)), AT))
+            seconds[size].append([append, *write(raw, map(entry_line, entries))])
+    return [_row(f"append, {size} at once", turns[1:]) for size, turns in seconds.items()]
+
+
+def replay_row(path: Path, raw: int, lines: list[bytes], repetitions: int) -> Row:
+    """Replays of the journal at `path`, which holds these lines."""
+    block = lines[-BLOCK:]
+    seconds: list[list[float]] = []
+    for _ in range(repetitions):
+        replay, journal = timed(partial(Journal.open, path))
+        journal.close()
+        seconds.append([replay * len(block) / len(lines), *write(raw, block)])
+    return _row(f"replay, per {len(block):,} of {len(lines):,} facts", seconds)
+
+
+def write(raw: int, lines: Iterable[bytes]) -> list[float]:
+    """Seconds of the baseline, of each time."""
+    text = b"".join(lines)
+    return [timed(lambda: (os.write(raw, text), os.fsync(raw)))[0] for _ in range(WRITES)]
+
+
+def _row(what: str, seconds: list[list[float]]) -> Row:
+    """The row of turns, each of them the measured seconds and then the baseline's."""
+    measured_s = median(turn[0] for turn in seconds)
+    quick, middle, slow = quantiles((each for turn in seconds for each in turn[1:]), n=4)
+    return Row(
+        what,
+        {BASELINE: measured_s / middle, "if slow": measured_s / slow, "if quick": measured_s / quick},
+        len(seconds),
+    )
 
 
 if __name__ == "__main__":

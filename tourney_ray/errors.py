@@ -6,6 +6,8 @@ entrant, `PlatformFault` never is, and a `Defect` halts the tournament with its 
 
 from __future__ import annotations
 
+import re
+
 
 class TourneyError(Exception):
     """Base of all errors. `message` says what happened to what; `hint` says what to do about it (may be empty)."""
@@ -17,6 +19,11 @@ class TourneyError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def kind(self) -> str:
+        """The class's name as facts spell it: `node_lost` for `NodeLost`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def __reduce__(self) -> tuple[type[TourneyError], tuple[str, str]]:
         """Survive pickling, so that an error raised in a Ray worker reaches its reader whole."""

@@ -52,7 +52,7 @@ def show(benchmark: str, rows: Sequence[Row], as_json: bool) -> None:
 def in_turn(calls: Sequence[Callable[[], object]], repetitions: int) -> list[float]:
     """Median seconds of each call. They take turns, so that what else the machine does slows all of them alike.
 
-    Every call runs once or more before it is timed.
+    Every call runs twice before it is timed: to warm up, and to see how short it is.
     """
     times = [ceil(LEAST_S / max(_once(call), 1e-9)) for call in calls]
     rounds = [[_mean(call, k) for call, k in zip(calls, times, strict=True)] for _ in range(repetitions)]

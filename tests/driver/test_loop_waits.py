@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -103,6 +103,18 @@ def test_a_fault_of_the_platform_is_waited_out_and_tried_again(rig: OpenRig) -> 
     assert (again.spec.hotkey, again.spec.epoch) == (command.spec.hotkey, 2)
     assert again.command_id != command.command_id
     assert r.wake_at is None
+
+
+def test_of_several_pauses_the_first_to_end_wakes(rig: OpenRig) -> None:
+    r = rig()
+    r.go_on(trains)
+    dues: list[datetime] = []
+    for command in r.of(Train)[:2]:
+        r.step(Outcome(command.command_id, (train_ended(command, NODE_LOST),)))
+        dues.append(r.now + timedelta(seconds=RULES.platform_retry_s))
+    assert r.wake_at == dues[0] < dues[1]
+    r.sleep()
+    assert r.wake_at == dues[1]
 
 
 def test_a_miners_own_failure_is_tried_again_at_once(rig: OpenRig) -> None:

@@ -89,7 +89,10 @@ def held(cluster: LocalCluster, run: Run, tmp_path_factory: pytest.TempPathFacto
     samples = write_sample_repositories(folder / "miners", MINERS)
     base = write_base_contestant(folder / "miners")
     with serve_samples(samples) as miners:
-        (folder / "miners.json").write_text(json.dumps([m.model_dump() for m in miners]))
+        dead = miners[0].model_copy(update={"hotkey": "dead", "port": 9})
+        poor = miners[1].model_copy(update={"hotkey": "poor", "coldkey": "penniless"})
+        everyone = [dead, *miners, poor]
+        (folder / "miners.json").write_text(json.dumps([m.model_dump() for m in everyone]))
         transfers = [{"id": m.hotkey, "coldkey": m.coldkey, "rao": 10**9} for m in miners]
         (folder / "transfers.json").write_text(json.dumps(transfers))
         champion = sample_key(base.name, "hotkey")

@@ -27,6 +27,13 @@ def test_the_job_ends_with_a_champion_and_every_verdict_has_its_reason(held: Hel
     assert sum(document["weights"].values()) == pytest.approx(1, abs=1e-12)
 
 
+def test_who_did_not_enter_is_told_why_and_the_tournament_goes_on(held: Held) -> None:
+    refused = held.document["refused"]
+    assert refused.keys() == {"dead", "poor"}
+    assert "no connection" in refused["dead"]
+    assert refused["poor"] == "the balance of penniless is 0 TAO, the fee is 0.2 TAO"
+
+
 def test_the_killed_driver_came_back_and_nobody_paid_for_it(held: Held) -> None:
     lost = [a for a in held.document["attempts"] if a["kind"] == "lost"]
     assert lost, "the driver was killed while something trained"

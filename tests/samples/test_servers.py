@@ -66,9 +66,14 @@ def test_afterwards_nobody_answers(samples: list[SampleRepository]) -> None:
 
 def test_they_stop_when_something_goes_wrong(samples: list[SampleRepository]) -> None:
     registry: list[Miner] = []
-    with pytest.raises(KeyboardInterrupt), serve_samples(samples[:1]) as served:
-        registry += served
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with serve_samples(samples[:1]) as served:
+            registry.extend(served)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with pytest.raises(httpx.ConnectError):
         get(registry[0], "/training_repo/text")
 
@@ -88,7 +93,7 @@ def test_keys_are_as_long_as_real_ones_and_say_whose_they_are(kind: str) -> None
         Miner(hotkey=key, coldkey=key, ip="127.0.0.1", port=1)
 
 
-def test_the_port_is_on_this_machine_alone(samples: list[SampleRepository], tmp_path: Path) -> None:
+def test_the_port_is_on_this_machine_alone(samples: list[SampleRepository]) -> None:
     with serve_samples(samples[:1]) as (miner,):
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             address, port = line.split()[1].split(":")

@@ -110,8 +110,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(UserError.exit_code)

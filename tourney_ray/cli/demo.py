@@ -97,9 +97,14 @@ def _hold(settings: Settings, address: str, as_json: bool, began: float) -> None
 
 def _fresh_folder(out: Path | None) -> Path:
     folder = out or Path("build") / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if folder.exists() and any(folder.iterdir()):
-        raise NotAllowed(f"{folder} is not empty", "give --out a folder that is new: no tournament is overwritten")
-    folder.mkdir(parents=True, exist_ok=True)
+    hint = "give --out a folder that is new: no tournament is overwritten"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        filled = any(folder.iterdir())
+    except OSError as error:
+        raise NotAllowed(f"{folder} cannot be the demo's folder: {error.strerror}", hint) from error
+    if filled:
+        raise NotAllowed(f"{folder} is not empty", hint)
     return folder.resolve()
 
 

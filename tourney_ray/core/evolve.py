@@ -146,6 +146,7 @@ def _activated(t: Tournament, fact: e.TournamentActivated, at: datetime) -> Tour
         beacon=fact.beacon,
         seed=seed,
         entrants={h: t.entrants[h] for h in order},
+        ranks={h: rank for rank, h in enumerate(order)},
         activated_at=at,
     )
 

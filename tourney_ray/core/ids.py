@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from tourney_ray.core.models import TournamentType
 
@@ -65,10 +66,15 @@ def expected_repo_names(tournament_id: str, task_id: str, hotkeys: Sequence[str]
 
     An entrant whose first 8 characters another one shares uses as many more as tell it apart.
     """
-    return {hotkey: f"tournament-{tournament_id}-{task_id}-{_telling_prefix(hotkey, hotkeys)}" for hotkey in hotkeys}
+    shared = _shared_lengths(sorted(set(hotkeys)))
+    return {h: f"tournament-{tournament_id}-{task_id}-{h[: max(8, shared[h] + 1)]}" for h in hotkeys}
 
 
-def _telling_prefix(hotkey: str, hotkeys: Sequence[str]) -> str:
-    others = [other for other in hotkeys if other != hotkey]
-    lengths = (n for n in range(8, len(hotkey)) if not any(other.startswith(hotkey[:n]) for other in others))
-    return hotkey[: next(lengths, len(hotkey))]
+def _shared_lengths(ordered: Sequence[str]) -> dict[str, int]:
+    """How many leading characters each shares with any other; in sorted order a neighbour shares the most."""
+    beside = [_shared(one, other) for one, other in pairwise(ordered)]
+    return {h: max(near) for h, near in zip(ordered, zip([0, *beside], [*beside, 0], strict=True), strict=True)}
+
+
+def _shared(one: str, other: str) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

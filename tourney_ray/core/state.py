@@ -160,6 +160,8 @@ class Tournament:
     status: TournamentStatus = TournamentStatus.PENDING
     entrants: dict[str, Entrant] = field(default_factory=dict[str, Entrant])
     """By hotkey, without the champion; in registration order once active."""
+    ranks: dict[str, int] = field(default_factory=dict[str, int])
+    """Place of each entrant in the registration order, from 0, once active."""
     accepted_in: dict[str, int] = field(default_factory=dict[str, int])
     refusals: dict[str, str] = field(default_factory=dict[str, str])
     """Latest reason by hotkey, of those who are not in."""
@@ -193,10 +195,10 @@ class Tournament:
         return self.entrants[hotkey]
 
     def registration_rank(self, hotkey: str) -> int:
-        """Place in the registration order: the champion −1, entrants from 0; raises `ValueError` for strangers."""
+        """Place in the registration order: the champion −1, entrants from 0; raises `KeyError` for strangers."""
         if self.champion and hotkey == self.champion.hotkey:
             return -1
-        return list(self.entrants).index(hotkey)
+        return self.ranks[hotkey]
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,10 +98,11 @@ def _preparation_failed(t: Tournament, fact: e.TaskPreparationFailed, at: dateti
 def _round_activated(t: Tournament, fact: e.RoundActivated) -> Tournament:
     drawn = _round(t, fact)
     need(drawn.round_id == fact.round_id and drawn.status is RoundStatus.PENDING, fact, "the round is not pending")
+    by_task: dict[str, dict[str, Training]] = {}
     for a in fact.assignments:
-        task = _task(t, a.task_id, fact)
-        training = Training(a.task_id, a.hotkey, a.expected_repo_name)
-        t = _put_task(t, replace(task, trainings=_set(task.trainings, a.hotkey, training)))
+        by_task.setdefault(a.task_id, {})[a.hotkey] = Training(a.task_id, a.hotkey, a.expected_repo_name)
+    for task_id, trainings in by_task.items():
+        t = _put_task(t, replace(_task(t, task_id, fact), trainings=trainings))
     return _put_round(t, replace(drawn, status=RoundStatus.ACTIVE))
 
 

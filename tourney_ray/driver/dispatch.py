@@ -7,6 +7,7 @@ are pinned to the node the plan chose and hold `num_gpus` and the custom resourc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,8 +63,9 @@ class Reporter:
     command_id: str
 
     def __call__(self) -> None:
-        """Send and do not wait: the training goes on whether or not anybody listens."""
-        ray.get_actor(self.driver, self.namespace).progress.remote(self.command_id)
+        """Send and do not wait: the training goes on whether or not a driver is there to listen."""
+        with contextlib.suppress(ValueError):
+            ray.get_actor(self.driver, self.namespace).progress.remote(self.command_id)
 
 
 def _train(settings: Settings, command: Train, reporter: Reporter) -> Any:

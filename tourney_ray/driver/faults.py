@@ -5,6 +5,7 @@ from __future__ import annotations
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
+    LocalRayletDiedError,
     NodeDiedError,
     OutOfMemoryError,
     RayError,
@@ -18,6 +19,7 @@ from tourney_ray.errors import TourneyError
 
 FAULTS: tuple[tuple[type[RayError], str, str], ...] = (
     (NodeDiedError, "node_lost", "its node was lost"),
+    (LocalRayletDiedError, "node_lost", "its node was lost"),
     (OutOfMemoryError, "node_out_of_memory", "its node ran out of memory"),
     (TaskCancelledError, "cancelled", "it was cancelled"),
     (TaskUnschedulableError, "node_lost", "its node is not there any more"),
@@ -34,7 +36,7 @@ def fault(error: RayError | TourneyError) -> tuple[str, str]:
     """Kind and reason of a fault of the platform, by the table of Ray's errors."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, TourneyError):
-        return type(cause).__name__, cause.message
+        return cause.kind, cause.message
     kind, words = next((kind, words) for known, kind, words in FAULTS if isinstance(error, known))
     lines = str(error).strip().splitlines() if kind == "defect" else []
     return kind, f"{words}: {lines[-1][:200]}" if lines else words

@@ -34,7 +34,8 @@ class SeedVault:
     def create(self, number: int) -> Seeds:
         """Fresh seeds for the `number`-th tournament, on disk before they are returned."""
         seeds = Seeds(self._new(number, "draw"), self._new(number, "secret"))
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
         path = self._path(commitment(seeds.draw))
         partial = path.with_suffix(".partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -43,15 +44,20 @@ class SeedVault:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _fsync_folder(self._folder)
         return seeds
 
     def read(self, draw_commitment: str) -> Seeds:
         """The seeds of a tournament; raises `StorageUnavailable` when they are gone: no draw can be made then."""
         path = self._path(draw_commitment)
         try:
-            return Seeds(**json.loads(path.read_text(encoding="utf-8")))
+            seeds = Seeds(**json.loads(path.read_text(encoding="utf-8")))
+            kept = commitment(seeds.draw)
         except (OSError, ValueError, TypeError) as error:
             raise StorageUnavailable(f"the seeds in {path} cannot be read: {error}", "restore the file") from error
+        if kept != draw_commitment:
+            raise StorageUnavailable(f"the seeds in {path} are another tournament's", "restore the file")
+        return seeds
 
     def _new(self, number: int, purpose: str) -> str:
         if self._public_seed is None:
@@ -60,3 +66,12 @@ class SeedVault:
 
     def _path(self, draw_commitment: str) -> Path:
         return self._folder / f"{draw_commitment}.json"
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename in that folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

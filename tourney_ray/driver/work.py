@@ -6,7 +6,6 @@ Knows no Ray: `dispatch` makes tasks of these. A fault becomes data here, with i
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -80,6 +79,8 @@ def vet_repository(
     findings = vet(fetched.path, tournament_type)
     if findings:
         raise RepoRejected(f"{repo} at {fetched.commit[:12]} was refused: {explain(findings)}")
+    if fetched.tree_hash not in sample_tree_hashes():
+        raise RepoRejected(f"{repo} is not a bundled sample: without containers this platform runs no stranger's code")
     return Entrant(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=fetched.commit, tree_hash=fetched.tree_hash)
 
 
@@ -97,9 +98,9 @@ def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) 
         outcome = adopted or trainer.train(spec, _frozen_tree(settings, spec), on_start)
         return _below(settings.data, outcome)
     except MinerFault as fault:
-        return Failed(blame=Blame.MINER, kind=_kind(fault), reason=fault.message)
+        return Failed(blame=Blame.MINER, kind=fault.kind, reason=fault.message)
     except TourneyError as fault:
-        return Failed(blame=Blame.PLATFORM, kind=_kind(fault), reason=fault.message)
+        return Failed(blame=Blame.PLATFORM, kind=fault.kind, reason=fault.message)
     except Exception as error:  # noqa: BLE001 - the end of a task's body: whatever is left is the platform's fault
         return Failed(blame=Blame.PLATFORM, kind="defect", reason=f"{type(error).__name__}: {error}")
 
@@ -163,8 +164,3 @@ def _below(root: Path, outcome: TrainingOutcome) -> TrainingOutcome:
     if isinstance(outcome, Failed):
         return outcome
     return outcome.model_copy(update={"checkpoint": str(Path(outcome.checkpoint).relative_to(root))})
-
-
-def _kind(fault: TourneyError) -> str:
-    """`TrainingCrashed` as `training_crashed`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(fault).__name__).lower()
