@@ -65,6 +65,14 @@ def test_unknown_keys_are_refused_by_name():
         HoursBand.model_validate({"rows": 1, "hours": (1, 2), "minutes": 3})
 
 
+def test_rules_at_the_very_edge_are_possible():
+    shares = {TEXT: 0.25, IMAGE: 0.75}
+    edge = Rules(
+        image_hours=(2, 2), boss_model_range_b=(70.0, 70.0), type_weight=shares, emission_cap=shares, group_advance=8
+    )
+    assert edge.emission_cap == edge.type_weight
+
+
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"knockout_task_shares": {TaskType.DPO: 0.5}}, "knockout_task_shares sum to 0.5, they must sum to 1"),
     ({"knockout_task_shares": {TaskType.IMAGE: 1.0}}, "are of text: ImageTask is not"),

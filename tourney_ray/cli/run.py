@@ -27,7 +27,13 @@ def run_tournaments(path: Path, address: str | None, detach: bool, as_json: bool
     click.echo(f"driver {settings.name} runs; its journal is in {settings.state}", err=True)
     if detach:
         return
-    state = follow_to_the_end(driver, settings, to_stderr=as_json)
+    try:
+        state = follow_to_the_end(driver, settings, to_stderr=as_json)
+    except KeyboardInterrupt:
+        click.echo(
+            f"the driver goes on; run this again to follow it, `tourney stop --name {settings.name}` ends it", err=True
+        )
+        raise
     if as_json:
         click.echo(json.dumps(documents(state, settings, time.monotonic() - began), indent=2))
 

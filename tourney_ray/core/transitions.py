@@ -127,7 +127,7 @@ def _attempt_started(t: Tournament, fact: e.AttemptStarted, at: datetime) -> Tou
 
 def _attempt_running(t: Tournament, fact: e.AttemptRunning, at: datetime) -> Tournament:
     training, attempt = _live_attempt(t, fact)
-    return _put_training(t, _with_attempt(training, replace(attempt, running_at=at)))
+    return _put_training(t, _with_attempt(training, replace(attempt, running_at=attempt.running_at or at)))
 
 
 def _attempt_ended(t: Tournament, fact: e.AttemptEnded, at: datetime) -> Tournament:

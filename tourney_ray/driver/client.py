@@ -58,7 +58,7 @@ def start(settings: Settings) -> DriverClient:
     if running != settings:
         raise UserError(
             f"a driver named {settings.name} runs already, with other settings (its state is {running.state})",
-            "give this tournament another `name`, or follow the running one with `tourney status`",
+            "give this tournament another `name`, or end the running one with `tourney stop`",
         )
     return client
 
