@@ -25,7 +25,7 @@ def fact_line(entry: Entry) -> str:
     return f"{entry.at:%H:%M:%S} #{entry.seq} {entry.kind} {pairs}".rstrip()
 
 
-def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 - a line per fact
+def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 - a line per fact
     match fact:
         case e.TournamentCreated():
             champion = fact.champion.hotkey if fact.champion else None
@@ -60,6 +60,13 @@ def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 -
             return {"task": fact.task_id[:8], "reason": fact.reason}
         case e.RoundActivated():
             return {"round": fact.round_id[-3:], "trainings": len(fact.assignments)}
+        case _:
+            return _progress_pairs(fact)
+
+
+def _progress_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 - a line per fact
+    """Of trainings, evaluations and the decisions that end something."""
+    match fact:
         case e.AttemptStarted():
             return _training(fact) | {"epoch": fact.epoch, "gpus": f"{fact.gpus}x{fact.gpu_type}"}
         case e.AttemptRunning():
@@ -82,6 +89,8 @@ def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 -
             return {"winner": short(fact.winner), "title": fact.title, "because": fact.because}
         case e.SecretRevealed():
             return {"seed": fact.secret_seed}
+        case _:
+            return {}
 
 
 def _training(

@@ -7,6 +7,7 @@ hold it, and of two writers inside one process the second is refused at its firs
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 
@@ -96,14 +97,12 @@ class Journal:
 
     @classmethod
     def _opened(cls, path: Path, copy: Path) -> Journal:
-        connection = connect(path)
-        try:
+        with ExitStack() as undo:
+            connection = undo.enter_context(closing(connect(path)))
             prepare_schema(connection, path)
             journal = cls(connection, SecondCopy(copy))
             journal._replay()
-        except BaseException:
-            connection.close()
-            raise
+            undo.pop_all()
         return journal
 
     def _replay(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import duckdb
@@ -45,13 +46,11 @@ def open_snapshot(path: Path) -> duckdb.DuckDBPyConnection:
     """
     if not path.is_file():
         raise NotFound(f"there is no snapshot at {path}", "the driver writes one on request")
-    connection = connect(path, read_only=True)
-    try:
+    with ExitStack() as undo:
+        connection = undo.enter_context(closing(connect(path, read_only=True)))
         if not check_schema(connection, path):
             raise ConfigError(f"{path} is an empty database, not a snapshot", "name another file")
-    except BaseException:
-        connection.close()
-        raise
+        undo.pop_all()
     return connection
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -56,13 +56,16 @@ class Step:
 def transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
     """All statements inside take effect together, or none of them does."""
     connection.execute("BEGIN TRANSACTION")
-    try:
+    with ExitStack() as undo:
+        undo.callback(_roll_back, connection)
         yield
         connection.execute("COMMIT")
-    except BaseException:
-        with suppress(duckdb.TransactionException):  # a commit that failed has rolled back already
-            connection.execute("ROLLBACK")
-        raise
+        undo.pop_all()
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.TransactionException):  # a commit that failed has rolled back already
+        connection.execute("ROLLBACK")
 
 
 def write(connection: duckdb.DuckDBPyConnection, steps: Sequence[Step]) -> None:
