@@ -48,7 +48,7 @@ def test_every_line_of_the_table_can_be_reached() -> None:
 def test_an_error_of_ours_keeps_its_own_words_through_ray() -> None:
     assert fault(raised(DISK)) == ("storage_unavailable", "the disk is full")
     assert fault(DISK) == ("storage_unavailable", "the disk is full")
-    assert fault(ConfigError("bad")) == ("ConfigError", "bad")
+    assert fault(ConfigError("bad")) == ("config_error", "bad")
     assert fault(TourneyError("odd")) == ("TourneyError", "odd")
 
 
