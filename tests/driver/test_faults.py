@@ -49,7 +49,7 @@ def test_an_error_of_ours_keeps_its_own_words_through_ray() -> None:
     assert fault(raised(DISK)) == ("storage_unavailable", "the disk is full")
     assert fault(DISK) == ("storage_unavailable", "the disk is full")
     assert fault(ConfigError("bad")) == ("config_error", "bad")
-    assert fault(TourneyError("odd")) == ("TourneyError", "odd")
+    assert fault(TourneyError("odd")) == ("tourney_error", "odd")
 
 
 def test_any_other_error_of_a_task_is_a_defect_with_its_last_line() -> None:
