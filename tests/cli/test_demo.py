@@ -114,3 +114,34 @@ def _belongs(process: psutil.Process, mark: str, tournament_id: str) -> bool:
         return inherited or any(tournament_id in word for word in process.cmdline())
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         return False
+
+
+def test_a_killed_driver_comes_back_and_stdout_is_one_document_all_the_same(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [TOURNEY, "demo", "--seed", "9", "--miners", "3", "--out", str(out), "--json"]
+    log, document = tmp_path / "log", tmp_path / "document"
+    with log.open("w") as errors, document.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=errors)
+    until = time.monotonic() + PATIENCE_S
+    while " AttemptRunning " not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+    (driver,) = (p for p in psutil.process_iter() if _holds(p, out))
+    driver.send_signal(signal.SIGKILL)
+    assert process.wait(PATIENCE_S) == 0, log.read_text()
+    demo = json.loads(document.read_text())
+    assert demo["status"] == "completed"
+    assert "platform" in {a["blame"] for a in demo["attempts"]}
+
+
+def _holds(process: psutil.Process, folder: Path) -> bool:
+    """Whether it is the driver actor that keeps its journal in that folder."""
+    try:
+        words = process.cmdline()
+        return (
+            bool(words)
+            and words[0].startswith("ray::Driver")
+            and str(folder / "journal.duckdb") in (file.path for file in process.open_files())
+        )
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return False

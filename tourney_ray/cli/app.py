@@ -50,10 +50,11 @@ def run(settings: Path, address: str | None, detach: bool, as_json: bool) -> Non
 @click.argument("sql")
 def query(address: str, name: str, sql: str) -> None:
     """Print the rows of one SELECT over a running driver's tables, a JSON document a line."""
-    from tourney_ray.driver.client import connect, find
+    from tourney_ray.driver.client import connection, find
 
-    connect(address)
-    for row in find(name).query(sql).to_pylist():
+    with connection(address):
+        rows = find(name).query(sql).to_pylist()
+    for row in rows:
         click.echo(json.dumps(row, default=str))
 
 
@@ -63,10 +64,11 @@ def query(address: str, name: str, sql: str) -> None:
 @click.argument("target", type=click.Path(path_type=Path))
 def snapshot(address: str, name: str, target: Path) -> None:
     """Copy a running driver's database to TARGET, a file in its state folder, for notebooks and DuckDB's own shell."""
-    from tourney_ray.driver.client import connect, find
+    from tourney_ray.driver.client import connection, find
 
-    connect(address)
-    click.echo(find(name).call("snapshot", target.absolute()))
+    with connection(address):
+        where = find(name).call("snapshot", target.absolute())
+    click.echo(where)
 
 
 @cli.command()
@@ -74,10 +76,10 @@ def snapshot(address: str, name: str, target: Path) -> None:
 @click.option("--name", default="tourney", show_default=True, help="Name of the driver.")
 def stop(address: str, name: str) -> None:
     """Stop a driver. Its journal stays; `tourney run` with the same settings goes on from there."""
-    from tourney_ray.driver.client import connect, find
+    from tourney_ray.driver.client import connection, find
 
-    connect(address)
-    find(name).kill()
+    with connection(address):
+        find(name).kill()
     click.echo(f"driver {name} is stopped")
 
 

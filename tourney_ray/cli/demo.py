@@ -76,18 +76,15 @@ def run_demo(seed: int | None, miners: int, out: Path | None, as_json: bool) -> 
 def _hold(settings: Settings, address: str, as_json: bool, began: float) -> None:
     from tourney_ray.cli.follow import follow_to_the_end
     from tourney_ray.cli.run import documents
-    from tourney_ray.driver.client import connect, disconnect, start
+    from tourney_ray.driver.client import connection, start
     from tourney_ray.driver.work import sandbox
 
     if warning := sandbox(settings).warning:
         click.secho(warning, err=True, bold=True)
-    connect(address)
-    try:
+    with connection(address, divert=as_json):
         driver = start(settings)
         state = follow_to_the_end(driver, settings, to_stderr=as_json)
         driver.kill()
-    finally:
-        disconnect()
     wall_s = time.monotonic() - began
     if as_json:
         click.echo(json.dumps(documents(state, settings, wall_s), indent=2))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -34,9 +36,19 @@ def connect(address: str) -> None:
         raise UserError(f"no Ray cluster at {address}: {reason}", hint) from error
 
 
-def disconnect() -> None:
-    """Let go of the cluster; what runs there goes on."""
-    ray.shutdown()
+@contextlib.contextmanager
+def connection(address: str, divert: bool = True) -> Generator[None]:
+    """Be connected to a Ray cluster for a while; what runs there goes on after it. Raises as `connect` does.
+
+    Ray prints news of its nodes to stdout: with `divert`, all that is printed meanwhile goes to stderr, so that a
+    document can have stdout to itself.
+    """
+    with contextlib.redirect_stdout(sys.stderr) if divert else contextlib.nullcontext():
+        connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def start(settings: Settings) -> DriverClient:
