@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.builders import CHAMPION, CLUSTER, DRAW_SEED, SECRET_SEED, Stage, credit, data, evaluated, offer
@@ -36,7 +36,7 @@ from tourney_ray.core.placement import Cluster
 from tourney_ray.core.plan import Plan, plan
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import Task, Tournament
+from tourney_ray.core.state import Reign, Task, Tournament
 from tourney_ray.core.tasks import choose_task
 
 CRASH = Failed(blame=Blame.MINER, kind="TrainingCrashed", reason="exit status 1")
@@ -66,6 +66,8 @@ class Arena:
     entrants: Sequence[str] = ()
     champion: Entrant | None = field(default_factory=lambda: offer(CHAMPION))
     champion_wins: int = 0
+    """More than 0: the champion reigns before the first tournament."""
+    beacon: str = ""
     rules: Rules = field(default_factory=Rules)
     trains: Callable[[TrainingSpec], Trained | Failed] = trained
     measures: Callable[[Evaluate], Evaluated | None] = by_number
@@ -98,6 +100,9 @@ class Arena:
             if hotkey not in self.unpaid:
                 self.stage.record(credit(hotkey, number=number))
         self.tournament_id = f"{kind.value}-{number}"
+        if self.champion and self.champion_wins and not self.stage.state.reigns:
+            reign = Reign(self.champion, self.champion_wins, 0.0, "before")
+            self.stage.state = replace(self.stage.state, reigns={kind: reign})
         self.stage.record(
             e.TournamentCreated(
                 tournament_id=self.tournament_id,
@@ -107,6 +112,7 @@ class Arena:
                 secret_commitment=commitment(SECRET_SEED),
                 champion=self.champion,
                 champion_wins=self.champion_wins,
+                beacon=self.beacon,
                 because="tested",
             )
         )

@@ -46,7 +46,8 @@ def test_a_refused_checkpoint_costs_an_attempt_and_the_next_one_counts():
 
 def test_when_the_attempts_are_used_up_the_refusal_stands():
     t, training = played(9)
-    assert len(training.attempts) == t.rules.max_training_attempts == 2
+    assert training.status is TrainingStatus.FAILURE
+    assert len(training.attempts) == training.miner_failures == t.rules.max_training_attempts == 2
     assert training.evaluated == REFUSED
     (verdict,) = (v for m in t.rounds[0].matches.values() if m.decided for v in m.decided.verdicts if v.hotkey == "m07")
     assert not verdict.advances
@@ -55,4 +56,5 @@ def test_when_the_attempts_are_used_up_the_refusal_stands():
 
 def test_with_one_attempt_only_there_is_no_second():
     _, training = played(9, Rules(max_training_attempts=1))
-    assert (len(training.attempts), training.refusals) == (1, 0)
+    assert (len(training.attempts), training.refusals) == (1, 1)
+    assert training.status is TrainingStatus.FAILURE

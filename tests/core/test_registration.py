@@ -100,7 +100,7 @@ def test_a_crash_between_charge_and_acceptance_charges_nobody_twice():
 
 
 def test_registration_order_is_by_pass_and_within_a_pass_by_draw():
-    arena = Arena([], rules=Rules(min_miners=6)).open()
+    arena = Arena([], rules=Rules(min_miners=6), beacon="the block after next").open()
     for hotkey in miners(6):
         arena.stage.record(credit(hotkey))
     late, early = miners(6)[:3], miners(6)[3:]

@@ -38,9 +38,9 @@ def test_who_wins_the_title_begins_a_reign_with_its_difference():
     assert reign.tournament_id == "text-1"
 
 
-def test_a_base_contestant_that_defends_begins_a_reign_without_a_difference():
+def test_a_base_contestants_first_defence_is_the_first_win_of_its_reign():
     reign = reign_after(State(), "defended", CHAMPION).reigns[TournamentType.TEXT]
-    assert (reign.champion, reign.wins, reign.performance_difference) == (offer(CHAMPION), 1, 0.0)
+    assert (reign.champion, reign.wins, reign.performance_difference) == (offer(CHAMPION), 1, 0.25)
 
 
 def test_a_defence_keeps_the_difference_of_the_first_win():

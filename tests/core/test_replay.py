@@ -40,6 +40,7 @@ def test_entries_that_follow_give_their_facts() -> None:
         (lambda: rehashed(SECOND, body="{}"), "its body is no fact"),
         (lambda: rehashed(SECOND, body=SECOND.body.replace("1000000000", "-1")), "TransferCredited.rao: Input should"),
         (lambda: rehashed(SECOND, kind="Charged"), "its body is a TransferCredited"),
+        (lambda: rehashed(SECOND, body='{"rao":1,' + SECOND.body[1:]), "its body says things twice or in another form"),
     ],
 )
 def test_what_does_not_follow_is_refused_by_its_reason(altered: Callable[[], Entry], why: str) -> None:

@@ -200,7 +200,7 @@ def _attempts_within_limits(t: Tournament) -> None:
             assert [a.epoch for a in training.attempts] == list(range(1, len(training.attempts) + 1))
             if training.status is TrainingStatus.FAILURE:
                 assert miners_faults == t.rules.max_training_attempts
-                assert training.evaluated is None
+                assert training.evaluated is None or training.evaluated.refused
             else:
                 assert training.status is TrainingStatus.SUCCESS
                 assert miners_faults < t.rules.max_training_attempts

@@ -66,6 +66,8 @@ class TournamentCreated(Record):
     champion: Entrant | None
     champion_wins: int = Field(default=0, ge=0)
     """Consecutive completed wins of the champion; 0 for a base contestant."""
+    beacon: str = ""
+    """Public beacon, and which value of it, that will be mixed into the draws; empty: none."""
     because: str
 
 
@@ -126,6 +128,7 @@ class TournamentActivated(Record):
     draw_seed: Sha256
     """The 32 bytes in hex."""
     beacon: str = ""
+    """The value of the beacon that was announced; empty without one."""
 
 
 class MatchDrawn(Record):

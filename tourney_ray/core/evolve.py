@@ -52,6 +52,7 @@ def _created(state: State, fact: e.TournamentCreated, at: datetime) -> State:
     need(fact.tournament_id not in state.tournaments, fact, "there is a tournament of that id")
     running = [t.tournament_id for t in state.live() if t.tournament_type is fact.tournament_type]
     need(not running, fact, f"{running} of its type still runs")
+    _need_titleholder(state.reigns.get(fact.tournament_type), fact)
     tournament = Tournament(
         tournament_id=fact.tournament_id,
         tournament_type=fact.tournament_type,
@@ -61,8 +62,20 @@ def _created(state: State, fact: e.TournamentCreated, at: datetime) -> State:
         created_at=at,
         champion=fact.champion,
         champion_wins=fact.champion_wins,
+        announced_beacon=fact.beacon,
     )
     return _put_tournament(state, tournament)
+
+
+def _need_titleholder(reign: Reign | None, fact: e.TournamentCreated) -> None:
+    """Who holds the title defends it, with the tree that won it and the wins that it has; else nobody has any wins."""
+    if reign is None:
+        need(fact.champion_wins == 0, fact, "nobody has won a tournament of this type yet")
+        return
+    entered = (fact.champion.hotkey, fact.champion.tree_hash) if fact.champion else None
+    due = (reign.champion.hotkey, reign.champion.tree_hash)
+    need(entered == due, fact, f"{reign.champion.hotkey} holds the title, with tree {reign.champion.tree_hash[:12]}")
+    need(fact.champion_wins == reign.wins, fact, f"{reign.champion.hotkey} has won {reign.wins} times")
 
 
 def _credited(state: State, fact: e.TransferCredited) -> State:
@@ -94,9 +107,7 @@ def _completed(state: State, fact: e.TournamentCompleted, at: datetime) -> State
     reign = Reign(
         champion=t.contestant(fact.winner),
         wins=t.champion_wins + 1 if fact.title == "defended" else 1,
-        performance_difference=old.performance_difference
-        if old is not None and goes_on
-        else (fact.performance_difference if fact.title == "won" else 0.0),
+        performance_difference=old.performance_difference if old and goes_on else fact.performance_difference,
         tournament_id=fact.tournament_id,
     )
     return replace(state, reigns={**state.reigns, t.tournament_type: reign})
@@ -108,6 +119,7 @@ def _completed(state: State, fact: e.TournamentCompleted, at: datetime) -> State
 def _registration_passed(t: Tournament, fact: e.RegistrationPassed, at: datetime) -> Tournament:
     need(t.status is TournamentStatus.PENDING and not t.unanswered, fact, "registration is not open")
     need(fact.number == t.passes + 1, fact, f"pass {t.passes + 1} is due")
+    need(len(t.entrants) < t.rules.min_miners, fact, f"{len(t.entrants)} entrants are in, which is enough")
     known = {*t.entrants, *((t.champion.hotkey,) if t.champion else ())}
     asked = tuple(dict.fromkeys(a.hotkey for a in fact.answers if a.hotkey not in known))
     return replace(t, passes=fact.number, last_pass=fact, unanswered=asked, passed_at=at)
@@ -136,6 +148,7 @@ def _activated(t: Tournament, fact: e.TournamentActivated, at: datetime) -> Tour
     need(t.status is TournamentStatus.PENDING and not t.unanswered, fact, "registration is not done")
     need(len(t.entrants) >= t.rules.min_miners, fact, f"{len(t.entrants)} of {t.rules.min_miners} entrants are in")
     need(commitment(fact.draw_seed) == t.draw_commitment, fact, "the seed is not the one committed to")
+    need(bool(fact.beacon) == bool(t.announced_beacon), fact, f"the beacon announced is {t.announced_beacon or 'none'}")
     everyone = [*t.entrants.values(), *((t.champion,) if t.champion else ())]
     seed = final_seed(fact.draw_seed, [(o.hotkey, o.commit) for o in everyone], fact.beacon)
     order = sorted(t.entrants, key=lambda h: (t.accepted_in[h], position(seed, 0, "registration", h), h))

@@ -24,6 +24,8 @@ def read_fact(previous: Entry | None, entry: Entry) -> Fact:
         raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body is no fact: {spell(error)}") from error
     if fact.kind != entry.kind:
         raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body is a {fact.kind}")
+    if fact.model_dump_json() != entry.body:
+        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body says things twice or in another form")
     return fact
 
 

@@ -172,6 +172,7 @@ class Tournament:
     unanswered: tuple[str, ...] = ()
     """Hotkeys of the last pass that are neither accepted nor refused yet, in the order in which it lists them."""
     passed_at: datetime | None = None
+    announced_beacon: str = ""
     seed: str = ""
     """S of the draws; empty before activation."""
     draw_seed: str = ""
@@ -193,6 +194,14 @@ class Tournament:
         if self.champion and hotkey == self.champion.hotkey:
             return self.champion
         return self.entrants[hotkey]
+
+    def still_in(self) -> set[str]:
+        """The champion and the entrants that are not eliminated."""
+        playing = set(self.entrants)
+        if self.round is not None:
+            drawn = {h for match in self.round.matches.values() for h in match.entrants} | set(self.round.byes)
+            playing = set(self.round.advancing) if self.round.status is RoundStatus.COMPLETED else drawn
+        return playing | ({self.champion.hotkey} if self.champion else set())
 
     def registration_rank(self, hotkey: str) -> int:
         """Place in the registration order: the champion −1, entrants from 0; raises `KeyError` for strangers."""
@@ -225,6 +234,10 @@ class State:
     """RAO by coldkey; never negative."""
     transfers: frozenset[str] = frozenset()
     """Ids of the transfers already credited."""
+
+    def active_participants(self) -> set[str]:
+        """Who still plays in an active tournament, the champions that wait for their challengers included."""
+        return {h for t in self.live() if t.status is TournamentStatus.ACTIVE for h in t.still_in()}
 
     def live(self) -> list[Tournament]:
         """Tournaments that are neither completed nor cancelled, in order of creation."""

@@ -39,12 +39,14 @@ def choose_task(
 ) -> TaskRequest:
     """The task at that place. Its type follows from match and slot; its seed from the try at preparing it, too."""
     task_type = _task_type(secret_seed, tournament_type, round_type, place, rules)
-    ranges = {
-        RoundType.GROUP: rules.group_model_range_b,
-        RoundType.KNOCKOUT: rules.knockout_model_range_b,
-        RoundType.BOSS: rules.boss_model_range_b,
-    }
-    return TaskRequest(task_type, ranges[round_type], task_seed(secret_seed, "task", place))
+    return TaskRequest(task_type, model_range_b(round_type, rules), task_seed(secret_seed, "task", place))
+
+
+def model_range_b(round_type: RoundType, rules: Rules) -> Range:
+    """Smallest and largest model of a text task in such a round, 10⁹ parameters, both ends included."""
+    if round_type is RoundType.GROUP:
+        return rules.group_model_range_b
+    return rules.knockout_model_range_b if round_type is RoundType.KNOCKOUT else rules.boss_model_range_b
 
 
 def task_seed(secret_seed: str, purpose: str, place: TaskPlace) -> bytes:

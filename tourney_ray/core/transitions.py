@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import AttemptStatus, Failed, RoundStatus, TournamentStatus, TrainingStatus
+from tourney_ray.core.models import AttemptStatus, Evaluated, Failed, RoundStatus, TournamentStatus, TrainingStatus
 from tourney_ray.core.resources import get_tournament_gpu_requirement
 from tourney_ray.core.retry import GiveUp, after_failure, back_off_s
 from tourney_ray.core.state import Attempt, Match, Round, Task, Tournament, Training
@@ -151,15 +151,17 @@ def _after_failure(training: Training, failed: Failed, at: datetime, t: Tourname
 
 def _evaluated(t: Tournament, fact: e.CheckpointEvaluated) -> Tournament:
     training = _evaluating(t, fact)
-    if fact.result.refused and training.miner_failures + 1 < t.rules.max_training_attempts:
-        return _put_training(t, _train_again(training, fact.result.refused))
+    if fact.result.refused:
+        return _put_training(t, _after_refusal(training, fact.result, t))
     return _put_training(t, replace(training, evaluated=fact.result, not_before=None))
 
 
-def _train_again(training: Training, refused: str) -> Training:
-    """An invalid output is a failed attempt of the miner's (RULES §6)."""
-    refusals = training.refusals + 1
-    return replace(training, status=TrainingStatus.PENDING, refusals=refusals, not_before=None, trouble=refused)
+def _after_refusal(training: Training, result: Evaluated, t: Tournament) -> Training:
+    """An invalid output is a failed attempt of the miner's (RULES §6); the last one's refusal stands."""
+    training = replace(training, refusals=training.refusals + 1, not_before=None, trouble=result.refused)
+    if training.miner_failures < t.rules.max_training_attempts:
+        return replace(training, status=TrainingStatus.PENDING)
+    return replace(training, status=TrainingStatus.FAILURE, evaluated=result)
 
 
 def _evaluation_failed(t: Tournament, fact: e.EvaluationFailed, at: datetime) -> Tournament:
@@ -172,8 +174,13 @@ def _evaluation_failed(t: Tournament, fact: e.EvaluationFailed, at: datetime) ->
 def _evaluation_repeated(t: Tournament, fact: e.EvaluationRepeated) -> Tournament:
     task = _task(t, fact.task_id, fact)
     need(task.decided is None and fact.number == task.evaluation + 1, fact, "the task is not up for that evaluation")
-    trainings = {h: replace(training, evaluated=None) for h, training in task.trainings.items()}
+    trainings = {h: _not_evaluated(training) for h, training in task.trainings.items()}
     return _put_task(t, replace(task, evaluation=fact.number, trainings=trainings))
+
+
+def _not_evaluated(training: Training) -> Training:
+    """A finished training whose checkpoint is to be evaluated again; a failed one stays as it is."""
+    return replace(training, evaluated=None) if training.status is TrainingStatus.SUCCESS else training
 
 
 # --- verdicts

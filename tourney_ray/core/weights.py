@@ -12,7 +12,7 @@ from tourney_ray.core.models import TournamentType
 from tourney_ray.core.rules import Rules
 
 
-def exponential_decline_mapping(total_participants: int, rank: int, rate: float = 8.0) -> float:
+def exponential_decline_mapping(total_participants: int, rank: float, rate: float = 8.0) -> float:
     """Share of the `rank`-th (from 1) of so many: rate^−((rank − 1)/(n − 1)), normalised so that all ranks sum to 1.
 
     One participant or none: 1.0. Raises `ValueError` for a rank below 1 or beyond the participants.
@@ -21,8 +21,8 @@ def exponential_decline_mapping(total_participants: int, rank: int, rate: float 
         return 1.0
     if not 1 <= rank <= total_participants:
         raise ValueError(f"rank {rank} is not one of 1 to {total_participants}")
-    powers = [rate ** -(k / (total_participants - 1)) for k in range(total_participants)]
-    return powers[rank - 1] / math.fsum(powers)
+    powers = (rate ** -(k / (total_participants - 1)) for k in range(total_participants))
+    return rate ** -((rank - 1) / (total_participants - 1)) / math.fsum(powers)
 
 
 def task_points(

@@ -153,7 +153,7 @@ class RayDispatcher:
         champion, because = command.champion, "the champion of the tournament before defends"
         base = self._settings.base_contestants.get(command.tournament_type)
         if champion is None:
-            because = "the first tournament of its type" + (", with a base contestant" if base else "")
+            because = "nobody holds the title yet" + (": the base contestant defends" if base else "")
         if champion is None and base is not None:
             vet = _task(work.vet_repository, f"vet {base.hotkey}")
             champion = await vet.remote(

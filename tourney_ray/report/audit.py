@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,11 +17,12 @@ from tourney_ray.core import events as e
 from tourney_ray.core import ids
 from tourney_ray.core.chain import GENESIS, Entry
 from tourney_ray.core.events import Fact
-from tourney_ray.core.models import TournamentStatus
+from tourney_ray.core.models import RoundType, TaskType, TournamentStatus
 from tourney_ray.core.replay import follow, read_fact
+from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
 from tourney_ray.core.state import Round, State, Task, Tournament
-from tourney_ray.core.tasks import choose_task, slots, training_hours
+from tourney_ray.core.tasks import choose_task, model_range_b, slots, training_hours
 from tourney_ray.errors import AuditDifference
 
 DECISIONS = (
@@ -138,9 +139,18 @@ def _check_task_id(state: State, entry: Entry, fact: e.TaskPrepared | e.TaskPrep
     count = slots(t.tournament_type, drawn.round_type, t.rules)
     if fact.slot >= count:
         raise _difference(entry, "slot", fact.slot, f"0 to {count - 1}")
+    if isinstance(fact, e.TaskPrepared):
+        _check_size(t, drawn.round_type, entry, fact)
     due = ids.task_id(ids.TaskPlace(fact.match_id, fact.slot, match.preparations.get(fact.slot, 0) + 1))
     if fact.task_id != due:
         raise _difference(entry, "task_id", fact.task_id, due)
+
+
+def _check_size(t: Tournament, round_type: RoundType, entry: Entry, fact: e.TaskPrepared) -> None:
+    low, high = model_range_b(round_type, t.rules)
+    size_b = fact.data.model_params / 1e9
+    if fact.task_type is not TaskType.IMAGE and not low <= size_b <= high:
+        raise _difference(entry, "data.model_params", fact.data.model_params, f"{low:g} to {high:g} × 10⁹")
 
 
 def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted) -> None:
@@ -160,7 +170,7 @@ def _check_mean(entry: Entry, fact: e.CheckpointEvaluated) -> None:
     rows, value = fact.result.per_row, fact.result.value
     if not rows:
         return
-    mean = sum(rows) / len(rows)
+    mean = math.fsum(rows) / len(rows) if all(map(math.isfinite, rows)) else math.nan
     if not _close(value, mean, MEAN_TOLERANCE):
         raise _difference(entry, "result.value", value, f"{mean!r}, the mean of per_row")
 
@@ -189,11 +199,13 @@ def _verdicts(fact: Fact) -> int:
     return int(isinstance(fact, e.TaskDecided))
 
 
-def _notes(t: Tournament) -> list[str]:
-    if t.secret_seed:
-        return []
-    why = "not completed" if t.status is not TournamentStatus.COMPLETED else "completed"
-    return [f"{t.tournament_id} is {why}, its secret seed not revealed: the choice of its tasks was not recomputed"]
+def _notes(t: Tournament) -> Iterator[str]:
+    changed = [name for name in Rules.model_fields if getattr(t.rules, name) != getattr(Rules(), name)]
+    if changed:
+        yield f"{t.tournament_id} was played by rules of its own, which differ from `spec` in {', '.join(changed)}"
+    if not t.secret_seed:
+        why = "not completed" if t.status is not TournamentStatus.COMPLETED else "completed"
+        yield f"{t.tournament_id} is {why}, its secret seed not revealed: the choice of its tasks was not recomputed"
 
 
 # --- naming a difference

@@ -51,10 +51,7 @@ def emission(state: State, latest: Tournament) -> dict[str, float]:
         weights = {s.hotkey: s.weight for s in t.completed.standings} if t.completed else {}
         difference, wins = (reign.performance_difference, reign.wins) if reign else (0.0, 0)
         results.append(TypeResult(kind, reign.champion.hotkey if reign else None, weights, difference, wins))
-    participants = {hotkey for t in state.live() for hotkey in t.entrants} | {
-        h for t in last.values() for h in t.entrants
-    }
-    return emission_weights(results, participants, None, latest.rules)
+    return emission_weights(results, state.active_participants(), None, latest.rules)
 
 
 def _round(t: Tournament, r: Round) -> Document:
