@@ -32,8 +32,8 @@ test: check ## check, the core at 100 % of its branches, then every test.
 bench: $(BIN)/.installed-dev ## Every script in benchmarks/.
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
-clean: ## Removes what was built and every cache; .venv stays.
-	rm -rf build dist .coverage .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+clean: ## Removes what was built and every cache; .venv and the demos in build/ stay.
+	rm -rf build/ci.log dist .coverage .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find tourney_ray tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of the list that is new enough and can make an environment.

@@ -12,6 +12,9 @@ from tourney_ray.core.models import Hotkey, Record, TournamentType
 from tourney_ray.core.rules import Rules
 from tourney_ray.errors import ConfigError
 
+JOB_FOLDER = "working_dir_files"
+"""Where Ray unpacks the folder that a job is submitted with."""
+
 
 class BaseContestant(Record):
     """The repository that defends the title of a type's first tournament."""
@@ -97,9 +100,14 @@ def load_settings(path: Path) -> Settings:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     try:
-        return Settings.model_validate(_absolute(document, path.resolve().parent))
+        settings = Settings.model_validate(_absolute(document, path.resolve().parent))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {spell_validation(error)}", "see docs/operators.md for every key") from error
+        raise ConfigError(f"{path}: {spell_validation(error)}", "docs/tournament.example.toml has every key") from error
+    if JOB_FOLDER in settings.state.parts:
+        raise ConfigError(
+            f"{path}: state lies in {settings.state}, a copy that Ray deletes", "give `state` an absolute path"
+        )
+    return settings
 
 
 def spell_validation(error: ValidationError) -> str:
@@ -112,11 +120,11 @@ def _absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The document with `state` and the registry's files taken from `folder` where they are relative."""
     result = dict(document)
     if isinstance(result.get("state"), str):
-        result["state"] = str(folder / result["state"])
+        result["state"] = str(folder / Path(result["state"]).expanduser())
     if isinstance(result.get("registry"), dict):
         registry: dict[str, Any] = dict(result["registry"])
         for key in ("miners", "transfers"):
             if isinstance(registry.get(key), str):
-                registry[key] = str(folder / registry[key])
+                registry[key] = str(folder / Path(registry[key]).expanduser())
         result["registry"] = registry
     return result

@@ -48,6 +48,10 @@ class NotAllowed(UserError):
     """The thing exists and is refused: a newer schema, a locked journal, an edited fact."""
 
 
+class InUse(NotAllowed):
+    """A journal that another process holds."""
+
+
 class AuditDifference(NotAllowed):
     """A journal that was altered, or that says something else than the rules give."""
 

@@ -107,11 +107,11 @@ def test_an_outcome_without_facts_lets_the_work_be_started_again(rig: OpenRig) -
 def test_the_demand_is_announced_when_it_changes_and_then_only(rig: OpenRig) -> None:
     r = rig(nodes=Cluster((Node("n1", {"H100": 1}),)))
     r.go_on(trains)
-    assert r.dispatcher.demands == [[GpuRequirement.H100_1X] * 4]
+    assert r.dispatcher.demands == [[], [GpuRequirement.H100_1X] * 4], "the first step withdraws what was asked before"
     r.step()
-    assert len(r.dispatcher.demands) == 1
+    assert len(r.dispatcher.demands) == 2
     r.finish(*r.running)
-    assert r.dispatcher.demands[1:] == [[GpuRequirement.H100_1X] * 3]
+    assert r.dispatcher.demands[2:] == [[GpuRequirement.H100_1X] * 3]
     r.dispatcher.nodes = EIGHT
     r.go_on()
     assert r.dispatcher.demands[-1] == []

@@ -70,7 +70,7 @@ def test_a_driver_that_dies_at_every_append_ends_with_the_same_champion(
         trained_before = {a.attempt_id for one in trainings(r.journal) for a in one.attempts if not a.ended_at}
         started_before = intents(r.journal)
         r.journal = Mortal(r.journal, appends, written)  # pyright: ignore[reportAttributeAccessIssue]
-        r.loop._journal = r.journal
+        r.loop.journal = r.journal
         try:
             r.go_on(pick=random.Random(lives).choice)
             break

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import skip_or_fail
 from tests.effects.builders_repos import http, saying, tcp_server
 from tourney_ray.core.models import Miner, TournamentType
 from tourney_ray.effects.miners import Answer, MinersFile, NoOffer, Offer, ask_miners
@@ -191,7 +192,7 @@ async def test_ipv6_and_localhost(host: str, ip: str) -> None:
         async with tcp_server(saying(http(offer())), host) as port:
             assert await ask_miners([miner(port, ip=ip)], TournamentType.TEXT) == {"hot": Offer(repo=REPO, ref=SHA)}
     except OSError:
-        pytest.skip(f"this machine has no {host}")
+        skip_or_fail(f"this machine has no {host}")
 
 
 async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.builders import credit
+from tests.builders import START, credit
 from tourney_ray.errors import ConfigError, NotAllowed, NotFound, StorageUnavailable
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.queries import query
@@ -87,3 +87,18 @@ def test_only_a_snapshot_is_opened_as_one(tmp_path: Path) -> None:
         newer.execute("CREATE TABLE meta AS SELECT 7 AS schema_version; CREATE TABLE journal (seq BIGINT)")
     with pytest.raises(NotAllowed, match="schema 7"):
         open_snapshot(tmp_path / "newer.duckdb")
+
+
+def test_only_an_older_snapshot_is_replaced_never_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.duckdb"
+    journal = Journal.open(path)
+    journal.append([credit("a")], START)
+    for target in (path, path.with_suffix(".jsonl")):
+        before = target.read_bytes()
+        with pytest.raises(NotAllowed, match="is not replaced, it is no snapshot"):
+            snapshot(journal.connection, target)
+        assert target.read_bytes() == before
+    twice = [snapshot(journal.connection, tmp_path / "copy.duckdb") for _ in range(2)]
+    assert twice[0] == twice[1]
+    journal.append([credit("b")], START)
+    journal.close()

@@ -53,9 +53,11 @@ def query(address: str, name: str, sql: str) -> None:
     from tourney_ray.driver.client import connection, find
 
     with connection(address):
-        rows = find(name).query(sql).to_pylist()
-    for row in rows:
+        table = find(name).query(sql)
+    for row in table.to_pylist():
         click.echo(json.dumps(row, default=str))
+    if table.schema.metadata:
+        click.echo(f"note: cut after {table.num_rows} rows", err=True)
 
 
 @cli.command()
@@ -63,7 +65,7 @@ def query(address: str, name: str, sql: str) -> None:
 @click.option("--name", default="tourney", show_default=True, help="Name of the driver.")
 @click.argument("target", type=click.Path(path_type=Path))
 def snapshot(address: str, name: str, target: Path) -> None:
-    """Copy a running driver's database to TARGET, a file in its state folder, for notebooks and DuckDB's own shell."""
+    """Copy a running driver's database to TARGET, a new file on the head node, for notebooks and DuckDB's own shell."""
     from tourney_ray.driver.client import connection, find
 
     with connection(address):
@@ -75,7 +77,7 @@ def snapshot(address: str, name: str, target: Path) -> None:
 @click.option("--address", default="auto", show_default=True, help="Ray cluster.")
 @click.option("--name", default="tourney", show_default=True, help="Name of the driver.")
 def stop(address: str, name: str) -> None:
-    """Stop a driver. Its journal stays; `tourney run` with the same settings goes on from there."""
+    """Stop a driver. Its journal stays; `tourney run` with the same settings starts what trained once more."""
     from tourney_ray.driver.client import connection, find
 
     with connection(address):
@@ -110,6 +112,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
 def main() -> None:
     """Run the command line: exit 0, 1 for a difference or a defect, 2 for what the user can mend, 130 for Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -20,7 +20,7 @@ from tourney_ray.report.bracket import TITLES, bracket_lines, standing_lines
 from tourney_ray.report.document import emission
 from tourney_ray.report.lines import fact_line, short
 
-Show = Callable[[Sequence[Entry], State, dict[str, str]], None]
+Show = Callable[[Sequence[Entry], State, Mapping[str, str]], None]
 LAST_FACTS = 6
 WAITS_SHOWN = 4
 """Names shown beside a reason to wait."""
@@ -31,12 +31,12 @@ def view(to_stderr: bool) -> Generator[Show]:
     """A function to call with new entries, the state after them and what is awaited."""
     console = Console(stderr=to_stderr)
     if not console.is_terminal:
-        yield lambda entries, _state, _waits: _print_lines(entries, to_stderr)
+        yield _Lines(to_stderr)
         return
     recent: list[str] = []
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
-        def show(entries: Sequence[Entry], state: State, waits: dict[str, str]) -> None:
+        def show(entries: Sequence[Entry], state: State, waits: Mapping[str, str]) -> None:
             recent.extend(fact_line(entry) for entry in entries[-LAST_FACTS:])
             del recent[:-LAST_FACTS]
             live.update(screen(state, waits, recent), refresh=True)
@@ -55,7 +55,7 @@ def finale(state: State, settings: Settings, to_stderr: bool) -> None:
     click.echo(f"Journal: {journal}   (prove it: tourney audit {settings.state})", err=to_stderr)
 
 
-def screen(state: State, waits: dict[str, str], recent: Sequence[str]) -> Group:
+def screen(state: State, waits: Mapping[str, str], recent: Sequence[str]) -> Group:
     """The live screen: the tournaments' rounds, matches and attempts, GPUs in use, waits with reasons, latest facts."""
     parts: list[Text | Table] = []
     for t in state.live():
@@ -79,9 +79,20 @@ def wait_lines(waits: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _print_lines(entries: Sequence[Entry], to_stderr: bool) -> None:
-    for entry in entries:
-        click.echo(fact_line(entry), err=to_stderr)
+class _Lines:
+    """One line per fact, and one for each new reason to wait."""
+
+    def __init__(self, to_stderr: bool) -> None:
+        self._to_stderr = to_stderr
+        self._said: set[str] = set()
+
+    def __call__(self, entries: Sequence[Entry], _state: State, waits: Mapping[str, str]) -> None:
+        for entry in entries:
+            click.echo(fact_line(entry), err=self._to_stderr)
+        for why in dict.fromkeys(waits.values()):
+            if why not in self._said:
+                self._said.add(why)
+                click.echo(f"awaited: {why}", err=self._to_stderr)
 
 
 def _rounds(t: Tournament) -> Table:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
@@ -25,7 +24,7 @@ from tourney_ray.core.state import State
 from tourney_ray.driver import work
 from tourney_ray.driver.dispatch import RayDispatcher
 from tourney_ray.driver.loop import Loop, Outcome
-from tourney_ray.errors import NotAllowed, PlatformFault
+from tourney_ray.errors import InUse, PlatformFault
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.queries import query
 from tourney_ray.store.snapshot import snapshot
@@ -70,6 +69,7 @@ class Driver:
         self._news = asyncio.Condition()
         self._halted = self._storage = ""
         self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._outcomes.put_nowait, NAMESPACE)
+        self._dispatcher.on_defect = self._halt
         agenda = Agenda(settings.types, settings.endless, settings.rules)
         self._loop = Loop(self._journal, self._dispatcher, agenda)
         self._stepping = asyncio.get_running_loop().create_task(self._run())
@@ -106,7 +106,8 @@ class Driver:
             self._outcomes.put_nowait(Outcome(command_id, (running,), done=False))
 
     async def stop(self) -> None:
-        """Stop stepping and close the journal; what trains is left alone."""
+        """Stop stepping, close the journal and ask the autoscaler for nothing; trainings end with their watchers."""
+        self._dispatcher.announce(())
         self._stepping.cancel()
         await asyncio.gather(self._stepping, return_exceptions=True)
         self._journal.close()
@@ -118,18 +119,28 @@ class Driver:
             try:
                 wake_at = self._loop.step(outcomes, work.utc_now())
             except PlatformFault as fault:
-                await self._start_over(fault)
+                await self._wait_for_storage(fault)
+                wake_at = work.utc_now()
             self._entries += self._journal.entries(after=len(self._entries))
             await self._tell()
             outcomes = await self._next(wake_at)
 
-    async def _start_over(self, fault: PlatformFault) -> NoReturn:
-        """Nothing can be recorded, so nothing may be decided: end this process, for Ray to make a driver anew."""
-        log.error("%s %s; the driver starts over in %g s", fault.message, fault.hint, STORAGE_PAUSE_S)
+    async def _wait_for_storage(self, fault: PlatformFault) -> None:
+        """Nothing can be recorded, so nothing is decided until the journal opens again; what runs goes on.
+
+        Outcomes that were lost with the step come again: their commands are planned anew, and watchers take over.
+        """
+        log.error("%s %s", fault.message, fault.hint)
         self._storage = f"{fault.message}; tried again every {STORAGE_PAUSE_S:g} s"
         await self._tell()
-        await asyncio.sleep(STORAGE_PAUSE_S)
-        os._exit(1)
+        self._journal.close()
+        while self._storage:
+            await asyncio.sleep(STORAGE_PAUSE_S)
+            try:
+                self._journal = self._loop.journal = Journal.open(self._settings.state / "journal.duckdb")
+                self._storage = ""
+            except (PlatformFault, InUse) as again:
+                log.error("%s %s", again.message, again.hint)
 
     async def _tell(self) -> None:
         async with self._news:
@@ -141,9 +152,14 @@ class Driver:
             return
         error = stepping.exception()
         if error is not None:
-            log.error("the driver halted", exc_info=error)
-            self._halted = f"{type(error).__name__}: {error}"
-            self._telling = asyncio.get_running_loop().create_task(self._tell())
+            self._halt(error)
+
+    def _halt(self, error: BaseException) -> None:
+        """Decide nothing any more, and say why; the journal stays as it is."""
+        log.error("the driver halted", exc_info=error)
+        self._halted = f"{type(error).__name__}: {error}"
+        self._stepping.cancel()
+        self._telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def _next(self, wake_at: datetime | None) -> list[Outcome]:
         """All outcomes there are, at least one of them unless it is time to step anyway."""
@@ -159,15 +175,18 @@ class Driver:
 
 
 def _open_patiently(path: Path) -> Journal:
-    """The journal, waiting a little for the lock of a driver that has just died."""
+    """The journal, waiting a little for the lock of a driver that has just died, and as long as it takes for a disk."""
     until = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
             return Journal.open(path)
-        except NotAllowed:
+        except InUse:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
+        except PlatformFault as fault:
+            log.error("%s %s; tried again in %g s", fault.message, fault.hint, STORAGE_PAUSE_S)
+            time.sleep(STORAGE_PAUSE_S)
 
 
 def _running(state: State, attempt_id: str) -> AttemptRunning | None:

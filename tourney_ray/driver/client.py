@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, AuthenticationError, RayError, RayTaskError
 
 from tourney_ray.config import Settings
 from tourney_ray.driver.actor import NAMESPACE, Driver, Update
@@ -24,16 +27,37 @@ RESTART_PATIENCE_S = 60.0
 """How long a driver may take to come back after a crash."""
 
 WAIT_S = 5.0
+PROBE_S = 3.0
+STOP_S = 10.0
+"""How long a driver has to close its journal."""
 
 
 def connect(address: str) -> None:
-    """Connect this process to a Ray cluster; raises `UserError` when there is none at that address."""
+    """Connect this process to a Ray cluster; raises `UserError` when there is none, or none that lets it in.
+
+    Ray's own handler of SIGTERM is taken back, so that a command still ends as its author meant it to.
+    """
+    hint = "start one with `ray up cluster.yaml` or `ray start --head`, or name it with --address"
+    handler = signal.getsignal(signal.SIGTERM)
     try:
+        _probe(address)
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        hint = "start one with `ray up cluster.yaml` or `ray start --head`, or name it with --address"
+    except AuthenticationError as error:
+        raise UserError(
+            f"the Ray cluster at {address} does not know this token", "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+        ) from error
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"no Ray cluster at {address}: {reason}", hint) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _probe(address: str) -> None:
+    """Raise `OSError` unless somebody listens at `HOST:PORT`: Ray itself would go on trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
 
 
 @contextlib.contextmanager
@@ -109,7 +133,7 @@ class DriverClient:
                 return ray.get(getattr(self._handle, method).remote(*args))
             except ActorUnavailableError:
                 if time.monotonic() > until:
-                    raise
+                    raise NotFound(f"the driver {self.name} does not answer", "see `ray list actors`") from None
                 time.sleep(0.2)
             except ActorDiedError as error:
                 raise NotFound(f"the driver {self.name} is gone: {_cause(error)}") from error
@@ -119,8 +143,9 @@ class DriverClient:
                 raise
 
     def kill(self) -> None:
-        """Stop the driver for good; what it has recorded stays."""
-        self.call("stop")
+        """Stop the driver for good, well or not; what it has recorded stays, what trains for it is lost."""
+        with contextlib.suppress(RayError):  # a driver that does not answer is ended all the same
+            ray.get(self._handle.stop.remote(), timeout=STOP_S)
         ray.kill(self._handle, no_restart=True)
 
 

@@ -7,6 +7,7 @@ meets no other Ray on the machine.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
@@ -16,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ STORE_BYTES = 100 * 2**20
 """Object store of each node: only small records pass through it."""
 
 POLL_S = 0.05
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +54,12 @@ def local_cluster(nodes: Mapping[str, int], dashboard: bool = False) -> Generato
     """
     folder = Path(tempfile.mkdtemp(prefix="tourney-ray-"))
     environment = _environment(folder)
-    port, dashboard_port = _free_ports(2)
+    port, dashboard_port, client_port = _free_ports(3)
     processes: list[subprocess.Popen[bytes]] = []
     shown = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
     try:
         for number, (gpu_type, gpus) in enumerate(nodes.items()):
-            head = ["--head", f"--port={port}", f"--temp-dir={folder}"]
+            head = ["--head", f"--port={port}", f"--ray-client-server-port={client_port}", f"--temp-dir={folder}"]
             head += shown if dashboard else ["--include-dashboard=false"]
             where = [f"--address=127.0.0.1:{port}"] if number else head
             log = folder / f"node-{number}.log"
@@ -66,8 +71,9 @@ def local_cluster(nodes: Mapping[str, int], dashboard: bool = False) -> Generato
         url = f"http://127.0.0.1:{dashboard_port}" if dashboard else ""
         yield LocalCluster(f"127.0.0.1:{port}", environment, url)
     finally:
-        for process in reversed(processes):
-            _stop(process)
+        with _uninterrupted():
+            for process in reversed(processes):
+                _stop(process)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -94,7 +100,13 @@ def _start_node(
     command += [f"--resources={resources}", f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
     with log.open("wb") as output:
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
 
 
@@ -107,6 +119,25 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> No
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise EngineDown(f"Ray's head did not start: {' '.join(last)}", "see whether `ray start --head` works here")
         time.sleep(POLL_S)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Generator[None]:
+    """Let nobody's impatience leave half of the processes behind; only the main thread can be interrupted at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    saved = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the one that started it dies, however that happens."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +16,7 @@ from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tourney_ray.config import Settings
@@ -42,6 +43,8 @@ from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.errors import TourneyError
+
+log = logging.getLogger(__name__)
 
 GPU_TYPES = {requirement.gpu_type for requirement in GpuRequirement}
 NODES_FRESH = timedelta(seconds=1)
@@ -86,6 +89,8 @@ class RayDispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self.troubles: dict[str, str] = {}
         """Work that failed and is tried again without a fact of its own, and why."""
+        self.on_defect: Callable[[BaseException], None] = log_defect
+        """Told of any error that is neither Ray's nor foreseen: the command's outcome will never come."""
         self._evaluator: Any = None
         self._nodes: tuple[Node, ...] = ()
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
@@ -110,7 +115,12 @@ class RayDispatcher:
         """Start the command; its outcome is reported on the event loop of the caller."""
         task = asyncio.get_running_loop().create_task(self._run(command), name=command.command_id)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.on_defect(error)
 
     def warm_up(self) -> None:
         """Start the evaluator now, so that its imports are done when the first checkpoint arrives."""
@@ -174,8 +184,8 @@ class RayDispatcher:
         return (created,)
 
     async def _ask(self, command: AskMiners) -> tuple[e.Fact, ...]:
-        answers = await _task(work.ask_and_vet, command.command_id).remote(self._settings, command)
         transfers = TransfersFile(self._settings.registry.transfers).transfers()
+        answers = await _task(work.ask_and_vet, command.command_id).remote(self._settings, command)
         fresh = [t for t in transfers if t.transfer_id not in self._state().transfers]
         passed = e.RegistrationPassed(
             tournament_id=command.tournament_id, number=command.number, answers=tuple(answers)
@@ -216,7 +226,11 @@ class RayDispatcher:
         self.warm_up()
         task = self._state().tournaments[command.tournament_id].tasks[command.task_id]
         seed = task_seed(self._secret(command), "evaluation", task.place)
-        result = await self._evaluator.evaluate.remote(command, seed)
+        try:
+            result = await self._evaluator.evaluate.remote(command, seed)
+        except ActorDiedError:
+            self._evaluator = None
+            raise
         if isinstance(result, str):
             return (_evaluation_failed(command, result),)
         evaluated = e.CheckpointEvaluated(
@@ -245,6 +259,11 @@ class RayDispatcher:
 
     def _secret(self, command: PrepareTask | Evaluate | RevealSecretSeed) -> str:
         return self._vault.read(self._state().tournaments[command.tournament_id].draw_commitment).secret
+
+
+def log_defect(error: BaseException) -> None:
+    """Write the error to the log."""
+    log.error("a command broke off", exc_info=error)
 
 
 def attempt_ended(command: Train, outcome: Any) -> e.AttemptEnded:

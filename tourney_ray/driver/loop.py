@@ -67,11 +67,11 @@ class Loop:
     """The driver's state machine around a journal and a dispatcher."""
 
     def __init__(self, journal: FactLog, dispatcher: Dispatcher, agenda: Agenda) -> None:
-        self._journal = journal
+        self.journal = journal
         self._dispatcher = dispatcher
         self._agenda = agenda
         self._in_flight: set[str] = set()
-        self._demand: list[GpuRequirement] = []
+        self._demand: list[GpuRequirement] | None = None
         self.waits: dict[str, str] = {}
         """What waits, and for what, as of the last step."""
 
@@ -95,7 +95,7 @@ class Loop:
         return min(upcoming.wake_at, default=None)
 
     def _plan(self, now: datetime) -> Plan:
-        return plan(self._journal.state, self._dispatcher.cluster(), now, self._agenda)
+        return plan(self.journal.state, self._dispatcher.cluster(), now, self._agenda)
 
     def _take(self, outcome: Outcome, wanted: set[str]) -> tuple[Fact, ...]:
         """The facts of an outcome that somebody waits for; none of any other."""
@@ -109,9 +109,9 @@ class Loop:
 
     def _record(self, facts: Sequence[Fact], now: datetime) -> None:
         """The facts and all that they force, in one transaction."""
-        state, everything = self._journal.state, list[Fact]()
+        state, everything = self.journal.state, list[Fact]()
         for fact in facts:
             batch, state = forced(state, fact, now)
             everything += batch
         if everything:
-            self._journal.append(everything, now)
+            self.journal.append(everything, now)

@@ -32,8 +32,15 @@ class SeedVault:
         self._public_seed = public_seed
 
     def create(self, number: int) -> Seeds:
-        """Fresh seeds for the `number`-th tournament, on disk before they are returned."""
+        """Fresh seeds for the `number`-th tournament, on disk before they are returned; `StorageUnavailable` if not."""
         seeds = Seeds(self._new(number, "draw"), self._new(number, "secret"))
+        try:
+            self._write(seeds)
+        except OSError as error:
+            raise StorageUnavailable(f"no seeds can be kept in {self._folder}: {error}", "check the disk") from error
+        return seeds
+
+    def _write(self, seeds: Seeds) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         path = self._path(commitment(seeds.draw))
@@ -45,7 +52,6 @@ class SeedVault:
             os.fsync(file.fileno())
         partial.replace(path)
         _fsync_folder(self._folder)
-        return seeds
 
     def read(self, draw_commitment: str) -> Seeds:
         """The seeds of a tournament; raises `StorageUnavailable` when they are gone: no draw can be made then."""

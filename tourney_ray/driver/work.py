@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from tourney_ray.config import Settings
@@ -28,6 +29,7 @@ from tourney_ray.core.models import (
     TrainingSpec,
 )
 from tourney_ray.core.tasks import TaskRequest
+from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.findings import explain
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.repos import RepoStore
@@ -44,7 +46,7 @@ VETTED_AT_ONCE = 8
 def check_playable(settings: Settings) -> None:
     """Refuse a tournament whose rules can draw a task that this version cannot evaluate, before anyone pays for it.
 
-    Raises `ConfigError` naming the task types.
+    Raises `ConfigError` naming the task types, or the extra that is not installed.
     """
     rules = settings.rules
     drawn = {kind for kind, share in rules.knockout_task_shares.items() if share > 0}
@@ -52,11 +54,19 @@ def check_playable(settings: Settings) -> None:
     playable = {TournamentType.TEXT: text, TournamentType.IMAGE: {TaskType.IMAGE}}
     wanted = {kind for tournament_type in settings.types for kind in playable[tournament_type]}
     missing = sorted(wanted - set(KINDS.values()))
+    if find_spec("torch") is None:
+        raise ConfigError("torch is not installed, so nothing could be evaluated", "pip install 'tourney-ray[eval]'")
     if missing:
         raise ConfigError(
             f"the rules draw {', '.join(missing)}, which this version cannot evaluate",
             "leave them out of types, rules.group_task, rules.knockout_task_shares and rules.boss_tasks",
         )
+
+
+def check_registry(settings: Settings) -> None:
+    """Read the registry's files once before anything starts; raises `ConfigError` for one that cannot be read."""
+    MinersFile(settings.registry.miners).miners()
+    TransfersFile(settings.registry.transfers).transfers()
 
 
 def ask_and_vet(settings: Settings, command: AskMiners) -> list[Answer]:
@@ -146,6 +156,10 @@ def _answer(settings: Settings, tournament_type: TournamentType, miner: Miner, o
         return vet_repository(settings, tournament_type, miner.hotkey, miner.coldkey, offer.repo, offer.ref)
     except RepoRejected as rejected:
         return Refusal(hotkey=miner.hotkey, reason=rejected.message)
+    except PlatformFault as fault:
+        return Refusal(
+            hotkey=miner.hotkey, reason=f"not the miner's fault, asked again in the next pass: {fault.message}"
+        )
 
 
 def _frozen_tree(settings: Settings, spec: TrainingSpec) -> Path:

@@ -162,8 +162,9 @@ class SandboxTrainer:
         except CheckpointInvalid as problem:
             kind, reason = "output_refused", problem.message
             return Failed(blame=Blame.MINER, kind=kind, reason=reason, seconds=seconds, log_tail=tail)
-        if files:
+        finally:
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        if files:
             return Trained(checkpoint=str(target), seconds=seconds, stopped_at_deadline=stopped, log_tail=tail)
         when = "by its deadline" if stopped else "and ended as if all were well"
         reason = f"trainer wrote nothing to {contract.output_folder(spec)} {when}"

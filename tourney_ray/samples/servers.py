@@ -34,8 +34,9 @@ def serve_samples(samples: Sequence[SampleRepository]) -> Generator[list[Miner]]
             thread.start()
         yield [_miner(sample, server.server_port) for sample, server in zip(samples, servers, strict=True)]
     finally:
-        for server in servers:
-            server.shutdown()
+        for server, thread in zip(servers, threads, strict=True):
+            if thread.is_alive():
+                server.shutdown()
             server.server_close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from tourney_ray.errors import ConfigError, NotAllowed
+from tourney_ray.errors import ConfigError, InUse, NotAllowed
 from tourney_ray.store.tables import transaction
 
 SCHEMA_VERSION = 1
@@ -141,7 +141,7 @@ def _refusal(path: Path, error: duckdb.Error) -> ConfigError | NotAllowed:
     if "lock on file" in text or "different configuration" in text:
         holder = re.search(r"held in (.+? \(PID \d+\))", text)
         who = holder[1] if holder else "another connection"
-        return NotAllowed(f"{path} is in use by {who}", "wait until it ends, or ask the driver that runs there")
+        return InUse(f"{path} is in use by {who}", "wait until it ends, or ask the driver that runs there")
     if "not a valid DuckDB" in text:
         return ConfigError(f"{path} is not a DuckDB database", "name another file, or move this one aside")
     return ConfigError(f"{path} cannot be opened: {text}", SET_ASIDE)

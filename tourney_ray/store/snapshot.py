@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from tourney_ray.errors import ConfigError, NotFound, StorageUnavailable
+from tourney_ray.errors import ConfigError, NotAllowed, NotFound, StorageUnavailable, UserError
 from tourney_ray.store.connection import SNAPSHOTS, check_schema, connect, one_line
 
 
@@ -23,6 +23,7 @@ def snapshot(connection: duckdb.DuckDBPyConnection, target: Path) -> Path:
     cursor = connection.cursor()
     try:
         source, file = _names(cursor)
+        _check_target(target)
         copy = file.parent / SNAPSHOTS / f"{name}.duckdb"
         copy.parent.mkdir(exist_ok=True)
         try:
@@ -62,6 +63,17 @@ def _names(cursor: duckdb.DuckDBPyConnection) -> tuple[str, Path]:
     if file is None:
         raise StorageUnavailable("a database without a file has no snapshot")
     return name, Path(file).resolve()
+
+
+def _check_target(target: Path) -> None:
+    """Refuse to replace anything but an older snapshot: above all the journal, which is in use."""
+    if not target.exists():
+        return
+    try:
+        open_snapshot(target).close()
+    except UserError as error:
+        hint = "name a file that is new, or an older snapshot"
+        raise NotAllowed(f"{target} is not replaced, it is no snapshot: {error.message}", hint) from error
 
 
 def _copy(cursor: duckdb.DuckDBPyConnection, source: str, name: str, copy: Path) -> None:
