@@ -168,7 +168,7 @@ def test_where_nothing_can_be_read_it_says_why(played: Played, tmp_path: Path, m
     assert missing.ename == "NotFound"
     assert "nowhere" in missing.evalue
     assert "TOURNEY_STATE" in missing.evalue
-    assert used.ename == "NotAllowed"
+    assert used.ename == "InUse"
     assert "is in use by" in used.evalue
     assert "ask the driver" in used.evalue
     assert none.ename == "NotFound"
