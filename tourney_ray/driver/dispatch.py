@@ -40,6 +40,7 @@ from tourney_ray.core.tasks import choose_task, task_seed, training_hours
 from tourney_ray.driver import work
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
+from tourney_ray.driver.outcomes import attempt_ended, evaluation_failed, preparation_failed
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.errors import TourneyError
@@ -232,7 +233,7 @@ class RayDispatcher:
             self._evaluator = None
             raise
         if isinstance(result, str):
-            return (_evaluation_failed(command, result),)
+            return (evaluation_failed(command, result),)
         evaluated = e.CheckpointEvaluated(
             tournament_id=command.tournament_id,
             task_id=command.task_id,
@@ -249,9 +250,9 @@ class RayDispatcher:
             case Train():
                 return (attempt_ended(command, Failed(blame=Blame.PLATFORM, kind=kind, reason=reason)),)
             case Evaluate():
-                return (_evaluation_failed(command, reason),)
+                return (evaluation_failed(command, reason),)
             case PrepareTask():
-                return (_preparation_failed(command, reason),)
+                return (preparation_failed(command, reason),)
             case _:
                 self.troubles[command.command_id] = f"{reason}; tried again every {RETRY_S:g} s"
                 await asyncio.sleep(RETRY_S)
@@ -264,37 +265,6 @@ class RayDispatcher:
 def log_defect(error: BaseException) -> None:
     """Write the error to the log."""
     log.error("a command broke off", exc_info=error)
-
-
-def attempt_ended(command: Train, outcome: Any) -> e.AttemptEnded:
-    """The fact that an attempt is over."""
-    return e.AttemptEnded(
-        tournament_id=command.tournament_id,
-        task_id=command.spec.task_id,
-        hotkey=command.spec.hotkey,
-        attempt_id=command.spec.attempt_id,
-        outcome=outcome,
-    )
-
-
-def _preparation_failed(command: PrepareTask, reason: str) -> e.TaskPreparationFailed:
-    return e.TaskPreparationFailed(
-        tournament_id=command.tournament_id,
-        task_id=command.task_id,
-        match_id=command.match_id,
-        slot=command.slot,
-        reason=reason,
-    )
-
-
-def _evaluation_failed(command: Evaluate, reason: str) -> e.EvaluationFailed:
-    return e.EvaluationFailed(
-        tournament_id=command.tournament_id,
-        task_id=command.task_id,
-        hotkey=command.hotkey,
-        number=command.number,
-        reason=reason,
-    )
 
 
 REMOTE: dict[Callable[..., Any], Any] = {

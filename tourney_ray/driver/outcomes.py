@@ -1,0 +1,40 @@
+"""How the end of a command is told: as a fact."""
+
+from __future__ import annotations
+
+from tourney_ray.core import events as e
+from tourney_ray.core.commands import Evaluate, PrepareTask, Train
+from tourney_ray.core.models import TrainingOutcome
+
+
+def attempt_ended(command: Train, outcome: TrainingOutcome) -> e.AttemptEnded:
+    """The fact that an attempt is over."""
+    return e.AttemptEnded(
+        tournament_id=command.tournament_id,
+        task_id=command.spec.task_id,
+        hotkey=command.spec.hotkey,
+        attempt_id=command.spec.attempt_id,
+        outcome=outcome,
+    )
+
+
+def preparation_failed(command: PrepareTask, reason: str) -> e.TaskPreparationFailed:
+    """The fact that a task could not be made."""
+    return e.TaskPreparationFailed(
+        tournament_id=command.tournament_id,
+        task_id=command.task_id,
+        match_id=command.match_id,
+        slot=command.slot,
+        reason=reason,
+    )
+
+
+def evaluation_failed(command: Evaluate, reason: str) -> e.EvaluationFailed:
+    """The fact that the evaluator could not tell."""
+    return e.EvaluationFailed(
+        tournament_id=command.tournament_id,
+        task_id=command.task_id,
+        hotkey=command.hotkey,
+        number=command.number,
+        reason=reason,
+    )
