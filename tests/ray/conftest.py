@@ -115,10 +115,15 @@ def _submit_and_kill(cluster: LocalCluster, folder: Path) -> int:
     while " AttemptRunning " not in log.read_text():
         assert job.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
-    killed = next(p.pid for p in psutil.process_iter(["cmdline"]) if _is_driver(p, folder))
+    (killed,) = driver_pids(folder)
     os.kill(killed, signal.SIGKILL)
     assert job.wait(PATIENCE_S) == 0, log.read_text()
     return killed
+
+
+def driver_pids(folder: Path) -> list[int]:
+    """The processes of drivers whose journal lies in that folder."""
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if _is_driver(p, folder)]
 
 
 def _is_driver(process: psutil.Process, folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.ray.conftest import Held, Run
+from tests.ray.conftest import Held, Run, driver_pids
 from tourney_ray.driver.cluster import LocalCluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -54,8 +54,12 @@ def test_the_jobs_log_has_a_line_per_fact(held: Held) -> None:
 
 
 def test_running_it_again_finds_the_same_driver(held: Held, run: Run, cluster: LocalCluster) -> None:
+    before = driver_pids(held.folder)
     again = run("tourney", "run", str(held.folder / "tournament.toml"), "--address", cluster.address, "--json")
     assert again.returncode == 0, again.stderr
+    assert driver_pids(held.folder) == before
+    assert len(before) == 1
+    assert before != [held.killed]
     assert json.loads(again.stdout)["tournament_id"] == held.document["tournament_id"]
 
 
