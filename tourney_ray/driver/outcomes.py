@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tourney_ray.core import events as e
-from tourney_ray.core.commands import Evaluate, PrepareTask, Train
+from tourney_ray.core.commands import Evaluate, PrepareTask, Release, Train
 from tourney_ray.core.models import TrainingOutcome
 
 
@@ -15,6 +15,17 @@ def attempt_ended(command: Train, outcome: TrainingOutcome) -> e.AttemptEnded:
         hotkey=command.spec.hotkey,
         attempt_id=command.spec.attempt_id,
         outcome=outcome,
+    )
+
+
+def lease_ended(command: Train | Release, because: str) -> e.LeaseEnded:
+    """The fact that nothing runs of an attempt any more."""
+    return e.LeaseEnded(
+        tournament_id=command.tournament_id,
+        task_id=command.spec.task_id,
+        hotkey=command.spec.hotkey,
+        attempt_id=command.spec.attempt_id,
+        because=because,
     )
 
 

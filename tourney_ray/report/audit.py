@@ -23,15 +23,18 @@ from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
 from tourney_ray.core.state import Round, State, Task, Tournament
 from tourney_ray.core.tasks import choose_task, model_range_b, slots, training_hours
+from tourney_ray.core.trainings import terms_of
 from tourney_ray.errors import AuditDifference
 
 DECISIONS = (
     e.Charged,
+    e.Refunded,
     e.EntrantAccepted,
     e.EntrantRefused,
     e.RoundDrawn,
     e.RoundActivated,
     e.EvaluationRepeated,
+    e.TaskRepeated,
     e.TaskDecided,
     e.MatchDecided,
     e.RoundCompleted,
@@ -159,11 +162,10 @@ def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted) -> None:
         raise _difference(entry, "attempt_id", fact.attempt_id, due)
     t = state.tournaments.get(fact.tournament_id)
     task = t.tasks.get(fact.task_id) if t else None
-    if task is None:
+    if t is None or task is None:
         return  # cannot follow, as the replay will say
-    requirement = task.gpu_requirement
-    if (fact.gpu_type, fact.gpus) != (requirement.gpu_type, requirement.gpus):
-        raise _difference(entry, "gpus", f"{fact.gpus}x{fact.gpu_type}", f"{requirement.gpus}x{requirement.gpu_type}")
+    if fact.terms != (terms := terms_of(task, t.rules)):
+        raise _difference(entry, "terms", str(fact.terms), str(terms))
 
 
 def _check_mean(entry: Entry, fact: e.CheckpointEvaluated) -> None:

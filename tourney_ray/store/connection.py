@@ -11,7 +11,7 @@ import duckdb
 from tourney_ray.errors import ConfigError, InUse, NotAllowed
 from tourney_ray.store.tables import transaction
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 DATABASE = "journal.duckdb"
 """Name of the database in a folder that is given instead of a file; its second copy ends in `.jsonl`."""
@@ -90,7 +90,7 @@ def prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
     """Whether the database has our tables, False for an empty one.
 
-    Raises `NotAllowed` for a newer schema, `ConfigError` for somebody else's database.
+    Raises `NotAllowed` for a newer or an older schema, `ConfigError` for somebody else's database.
     """
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if not tables:
@@ -102,6 +102,11 @@ def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
         raise NotAllowed(
             f"{path} has schema {version}; this tourney_ray knows schemas up to {SCHEMA_VERSION}",
             "install the tourney_ray that wrote it, or a newer one",
+        )
+    if version is not None and version < SCHEMA_VERSION:
+        raise NotAllowed(
+            f"{path} has schema {version}, from before the first release; this tourney_ray writes {SCHEMA_VERSION}",
+            "read it with the tourney_ray that wrote it, and start a new journal",
         )
     return version is not None
 

@@ -33,6 +33,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "charges": ("tournament_id", "hotkey"),
     "transfers": ("transfer_id",),
     "balances": ("coldkey",),
+    "nodes": ("node",),
+    "acts": ("kind", "subject", "acted_at"),
 }
 """Primary key of every projected table."""
 
