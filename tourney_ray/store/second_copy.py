@@ -94,16 +94,17 @@ def read_copy(path: Path, *, growing: bool = False) -> Iterator[Entry]:
         for number, line in enumerate(lines, start=1):
             if growing and not line.endswith(b"\n"):
                 return
-            yield _parsed(path, number, line)
+            yield read_line(line, f"line {number} of {path}")
 
 
-def _parsed(path: Path, number: int, line: bytes) -> Entry:
+def read_line(line: bytes, place: str) -> Entry:
+    """The entry of a line that stands at `place`; raises `AuditDifference` unless it is exactly as it was written."""
     if not line.endswith(b"\n"):
-        raise AuditDifference(f"line {number} of {path} is cut short")
+        raise AuditDifference(f"{place} is cut short")
     try:
         entry = Entry.model_validate_json(line)
     except ValidationError as error:
-        raise AuditDifference(f"line {number} of {path} is no entry: {spell(error)}") from error
+        raise AuditDifference(f"{place} is no entry: {spell(error)}") from error
     if entry_line(entry) != line:
-        raise AuditDifference(f"line {number} of {path} is not as it was written: it was altered")
+        raise AuditDifference(f"{place} is not as it was written: it was altered")
     return entry
