@@ -96,6 +96,7 @@ class Journal:
         with ExitStack() as undo:
             connection = undo.enter_context(closing(connect(path)))
             prepare_schema(connection, path)
+            copy.touch()
             journal = cls(connection, SecondCopy(copy))
             journal._replay()
             undo.pop_all()

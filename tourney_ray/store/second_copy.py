@@ -13,8 +13,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tourney_ray.core.chain import Entry
+from tourney_ray.core.quoting import shown
 from tourney_ray.core.replay import spell
-from tourney_ray.errors import AuditDifference, NotAllowed, StorageUnavailable
+from tourney_ray.errors import AuditDifference, StorageUnavailable
 
 
 class SecondCopy:
@@ -29,16 +30,15 @@ class SecondCopy:
     def compared(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The same entries, each compared with its line; a missing end is no difference, nor is a line cut short there.
 
-        Raises `NotAllowed` at the first difference, and at the end when the file has more.
+        Raises `AuditDifference` at the first difference, and at the end when the file has more.
         """
-        self.path.touch()
         with self.path.open("rb") as lines:
             for entry in entries:
                 line, due = lines.readline(), entry_line(entry)
                 if line == due:
                     self.seq, self._size = entry.seq, self._size + len(line)
                 elif not due.startswith(line):
-                    raise self._refusal(f"differs from the database at fact {entry.seq} ({entry.kind})")
+                    raise self._refusal(f"differs from the database at fact {entry.seq} ({shown(entry.kind, 40)})")
                 yield entry
             if lines.readline():
                 raise self._refusal(f"goes on after fact {self.seq}, the database's last")
@@ -73,8 +73,8 @@ class SecondCopy:
             file.flush()
             os.fsync(file.fileno())
 
-    def _refusal(self, what: str) -> NotAllowed:
-        return NotAllowed(
+    def _refusal(self, what: str) -> AuditDifference:
+        return AuditDifference(
             f"{self.path} {what}",
             "see which of the two is right with `tourney audit FILE` and move the other one aside: it is made anew",
         )

@@ -103,7 +103,7 @@ def _columns(step: Step) -> list[Any]:
 def _upsert(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
     groups: dict[tuple[str, tuple[str, ...]], list[list[Any]]] = {}
     for row in _merged(rows):
-        values = [_plain(value) for value in row.values.values()]
+        values = [plain(value) for value in row.values.values()]
         groups.setdefault((row.table, tuple(row.values)), []).append(values)
     for (table, columns), values in groups.items():
         _insert(connection, table, columns, values, _on_conflict(table, columns))
@@ -136,7 +136,8 @@ def _insert(
         connection.execute(f"INSERT INTO {table} ({names}) VALUES {places}{ending}", parameters)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A projected value as DuckDB takes it, and gives it back."""
     if isinstance(value, Enum):
         return value.value
     return list(value) if isinstance(value, tuple) else value
