@@ -14,7 +14,6 @@ class _Holder:
     node: str
     gpu_type: str
     gpus: int
-    indices: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -67,17 +66,12 @@ class Leases(OpenEnded):
         self._holders[fact.attempt_id] = _Holder(fact.node, kind, gpus)
 
     def _sees(self, fact: e.AttemptRunning) -> Iterator[tuple[int, str]]:
-        holder, seen = self._holders.get(fact.attempt_id), frozenset(fact.gpu_indices)
+        holder, seen = self._holders.get(fact.attempt_id), set(fact.gpu_indices)
         if holder is None:
             yield 1, f"{fact.attempt_id} runs without a lease"
             return
         if seen and len(seen) != holder.gpus:
             yield 1, f"{fact.attempt_id} sees {len(seen)} GPUs and has leased {holder.gpus}"
-        for attempt_id, other in self._holders.items():
-            same_place = (other.node, other.gpu_type) == (holder.node, holder.gpu_type)
-            if attempt_id != fact.attempt_id and same_place and seen & other.indices:
-                yield 1, f"{fact.attempt_id} and {attempt_id} both see GPU {min(seen & other.indices)} of {holder.node}"
-        holder.indices = seen
 
     def _ended(self, fact: e.LeaseEnded) -> Iterator[tuple[int, str]]:
         holder = self._holders.pop(fact.attempt_id, None)
