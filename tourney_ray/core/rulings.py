@@ -42,7 +42,7 @@ def _ripe(task: Task) -> bool:
 
 def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fact:
     metric = METRICS[task.task_type]
-    ranking = rank_task(metric, [submission(t, training) for training in task.trainings.values()])
+    ranking = rank_task(metric, [submission(t, training) for training in task.trainings.values()], t.rules)
     valid = sum(r.valid for r in ranking)
     trained = any(training.status is TrainingStatus.SUCCESS for training in task.trainings.values())
     if repeated := _repeat(t, task):
@@ -90,7 +90,8 @@ def _task_winner(
     by_hotkey = {r.hotkey: r for r in ranking}
     if active.round_type is RoundType.BOSS:
         champion, challenger = (by_hotkey[h] for h in match.entrants)
-        return decide_boss_task(metric, champion, challenger, boss_margin(t.champion_wins, t.rules))
+        margin = boss_margin(t.champion_wins, t.rules)
+        return decide_boss_task(metric, champion, challenger, margin, t.rules.boss_equality)
     best = ranking[0]
     if not best.valid:
         return None, "nobody has a valid metric"
@@ -156,7 +157,7 @@ def complete(
         winner=winner,
         title=title,
         performance_difference=difference,
-        standings=standings(points, winner, dethroned, t.rules.weight_decay_rate),
+        standings=standings(points, winner, dethroned, t.rules),
         because=because,
     )
 

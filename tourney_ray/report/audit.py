@@ -155,10 +155,11 @@ def _check_task_id(state: State, entry: Entry, fact: e.TaskPrepared | e.TaskPrep
 
 
 def _check_size(t: Tournament, round_type: RoundType, entry: Entry, fact: e.TaskPrepared) -> None:
-    low, high = model_range_b(round_type, t.rules)
+    ranges = sorted({model_range_b(round_type, t.rules, u) for u in (0.0, 1.0)})  # both draws: the seed is secret yet
     size_b = fact.data.model_params / 1e9
-    if fact.task_type is not TaskType.IMAGE and not low <= size_b <= high:
-        raise _difference(entry, "data.model_params", fact.data.model_params, f"{low:g} to {high:g} × 10⁹")
+    if fact.task_type is not TaskType.IMAGE and not any(low <= size_b <= high for low, high in ranges):
+        due = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
+        raise _difference(entry, "data.model_params", fact.data.model_params, f"{due} × 10⁹")
 
 
 def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted) -> None:
