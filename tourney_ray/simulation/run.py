@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tourney_ray.core.events import Act, NodeFenced, TrainingRetried
+from tourney_ray.core.events import Act, NodeFenced, TournamentCancelled, TrainingRetried
 from tourney_ray.core.models import TournamentStatus, TournamentType, TrainingStatus
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import State
+from tourney_ray.core.state import State, Tournament, Training
 from tourney_ray.simulation.clock import VirtualClock
 from tourney_ray.simulation.cluster import Machine, parse_nodes
 from tourney_ray.simulation.effects import World
@@ -29,6 +29,11 @@ LONGEST_S = 60 * 24 * 3600.0
 
 MOST_EVENTS = 200_000
 
+CANCEL_S = 60.0
+"""Between two looks of the person that cancels."""
+
+WHO, WHY = "operator", "simulated"
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -41,6 +46,8 @@ class Setting:
     types: tuple[TournamentType, ...] = (TournamentType.TEXT,)
     tournaments: int = 1
     """Of each type, one after the other."""
+    cancels: bool = False
+    """Whether a person cancels the first tournament on its way; one more of its type follows."""
     varies: bool = False
     """Whether entrants, types and tournaments change from seed to seed, with these numbers as the least."""
 
@@ -84,6 +91,8 @@ class Run:
         """Everything that happens until all tournaments are over; what was broken is in the result."""
         self._be_born()
         self._trouble()
+        if self._setting.cancels:
+            self._cancel()
         clock, events = self._world.clock, 0
         while not self._over():
             events += 1
@@ -114,6 +123,8 @@ class Run:
         if not self._lives or not self._lives[-1].alive:
             return False
         ended = [t for t in self._lives[-1].state.tournaments.values() if t.secret_seed]
+        if self._lives[-1].state.leases:
+            return False
         return len(ended) >= self._setting.tournaments * len(self._setting.types)
 
     def _waits(self) -> str:
@@ -185,7 +196,7 @@ class Run:
 
     def _fill_the_disk(self) -> None:
         self._disk.full = True
-        self._world.clock.after(self._dice.uniform(1, 600), lambda: setattr(self._disk, "full", False))
+        self._world.clock.after(self._dice.uniform(1, 60), lambda: setattr(self._disk, "full", False))
 
     def _set_the_clock(self) -> None:
         self._world.clock.skew_s = self._dice.choice((-7200, -60, 0, 60, 7200))
@@ -198,19 +209,26 @@ class Run:
 
     def _possible_acts(self) -> list[Act]:
         state = self._lives[-1].state if self._lives else State()
-        why = {"by": "operator", "because": "simulated"}
         acts: list[Act] = []
         for node in state.nodes.values():
             machine = self._world.cluster.machines[node.node_id]
             if node.lost_at and not machine.up and not machine.containers:
-                acts.append(NodeFenced(node=node.node_id, **why))
+                acts.append(NodeFenced(node=node.node_id, by=WHO, because=WHY))
         for t in state.live():
             for task in t.tasks.values() if t.status is TournamentStatus.ACTIVE else ():
                 for training in task.trainings.values():
                     if training.status is TrainingStatus.TRAINING:
-                        where = {"tournament_id": t.tournament_id, "task_id": task.task_id, "hotkey": training.hotkey}
-                        acts.append(TrainingRetried(**where, **why))
+                        acts.append(_retried(t, training))
         return acts
+
+    def _cancel(self) -> None:
+        """A person cancels the first tournament as soon as its second round is drawn, and does so until it is done."""
+        first = next(iter(self._lives[-1].state.tournaments.values()), None) if self._lives else None
+        if first and first.status is TournamentStatus.CANCELLED:
+            return
+        if first and len(first.rounds) > 1:
+            self._lives[-1].act(TournamentCancelled(tournament_id=first.tournament_id, by=WHO, because=WHY))
+        self._world.clock.after(CANCEL_S, self._cancel)
 
     def _machine(self) -> Machine:
         return self._dice.choice(list(self._world.cluster.machines.values()))
@@ -219,3 +237,9 @@ class Run:
         """Ray shows another list of nodes, or time has moved: the driver looks again."""
         for life in list(self._lives):
             self._world.clock.after(1.0, lambda life=life: life.step([]))
+
+
+def _retried(t: Tournament, training: Training) -> TrainingRetried:
+    return TrainingRetried(
+        tournament_id=t.tournament_id, task_id=training.task_id, hotkey=training.hotkey, by=WHO, because=WHY
+    )

@@ -73,6 +73,7 @@ def varied(setting: Setting, seed: int) -> Setting:
         entrants=setting.entrants + seed % 7,
         types=types,
         tournaments=2 if seed % 10 == 3 else 1,  # noqa: PLR2004 - the second one has a champion that reigns
+        cancels=seed % 10 == 7,  # noqa: PLR2004
     )
 
 

@@ -34,6 +34,9 @@ def differences(faulty: Decided, faultless: Decided) -> list[str]:
 def _tournament(t: Tournament) -> Decided:
     done = t.completed
     result: Decided = {"charges": {h: c.rao for h, c in t.charges.items()}, "entrants": list(t.entrants)}
+    result["refunded"] = sorted(t.refunded)
+    if t.cancelled:
+        return result  # how far it got before is a matter of time
     if done:
         result |= {"winner": done.winner, "title": done.title, "difference": done.performance_difference}
         result["standings"] = [(s.hotkey, s.place, s.points, s.weight) for s in done.standings]

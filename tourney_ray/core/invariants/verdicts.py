@@ -172,6 +172,9 @@ def _winner(book: _Book, place: _Match, task_type: TaskType, ranking: Sequence[e
     rules = book.created.rules
     first, decay, least = rules.boss_margin_first, rules.boss_margin_decay, rules.boss_margin_least
     margin = max(least, first * decay ** (wins - 1))
+    if rules.boss_equality == "challenger" and b > 0 and c > 0:  # as the published implementation compares
+        bound = b * (1 + margin) if task_type is TaskType.GRPO else b * (1 - margin)
+        return champion if (bound > c if task_type is TaskType.GRPO else bound < c) else challenger
     ahead = (b - margin * abs(b)) - c if task_type is not TaskType.GRPO else c - (b + margin * abs(b))
     return challenger if ahead > 0 else champion
 
