@@ -133,9 +133,18 @@ def complete_after_boss_round(t: Tournament, boss: Round) -> e.TournamentComplet
     (match,) = boss.matches.values()
     champion, challenger = match.entrants
     winner = boss.advancing[0]
-    difference = performance_difference([_boss_values(t.tasks[i], champion, challenger) for i in match.tasks.values()])
+    tasks = [t.tasks[i] for i in match.tasks.values()]
+    difference = performance_difference([_boss_values(task, champion, challenger) for task in tasks])
     because = match.decided.because if match.decided else ""
-    return complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    ended = complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    return ended.model_copy(update={"history_difference": _against_history(tasks, champion, challenger)})
+
+
+def _against_history(tasks: Sequence[Task], champion: str, challenger: str) -> float | None:
+    """The challenger's performance difference from the best past metrics (RULES §8); None without past tasks."""
+    past = [task for task in tasks if task.best_historical is not None]
+    values = [(task.best_historical, *_boss_values(task, champion, challenger)) for task in past]
+    return performance_difference([(metric, best, c) for best, metric, _, c in values]) if past else None
 
 
 def _boss_values(task: Task, champion: str, challenger: str) -> tuple[Metric, float | None, float | None]:
