@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -42,6 +43,9 @@ TEXTS: list[Any] = [
 OTHERS: list[Any] = [None, True, [], {}, [[]], {"a": 1}]
 RAW = [b"\0", b"\xff\xfe", b"\n", b"\r", b"NaN", b"1e999", b'"seq":1,', NESTED.encode(), b"9" * 5000, b"\xed\xa0\x80"]
 DOCUMENTS = [NESTED, "", "{}", "null", "NaN", "9" * 5000, '{"kind":"Charged"}', f'{{"kind":{NESTED}}}', "\0", "[1]"]
+
+PLAUSIBLE = 0.5
+"""Share of the exchanged values that stand in the same field of another fact."""
 
 Mutation = Callable[[Random], bytes]
 
@@ -161,6 +165,16 @@ def in_another_order(dice: Random) -> list[Entry]:
     return rechained(0, [(ENTRIES[i].body, ENTRIES[i].at) for i in order])
 
 
+def in_other_words(dice: Random) -> list[Entry]:
+    """One fact says the same in a form in which facts are not written; never passes."""
+    place = dice.randrange(len(ENTRIES))
+    body = ENTRIES[place].body
+    spaced = json.dumps(json.loads(body), ensure_ascii=False)
+    backwards = _compact(dict(reversed(json.loads(body).items())))
+    forged = dice.choice([f" {body}", f'{{"kind":"Charged",{body[1:]}', spaced, backwards])
+    return ENTRIES[:place] + rechained(place, [(forged, ENTRIES[place].at), *_bodies(place + 1)])
+
+
 def at_another_time(dice: Random) -> list[Entry]:
     """One fact, or all from there on, at an impossible moment, or said in another zone."""
     place = dice.randrange(len(ENTRIES))
@@ -200,12 +214,30 @@ def altered(body: str, dice: Random) -> str:
     holder = document
     for step in way:
         holder = holder[step]
-    holder[last] = _another(holder[last], dice)
+    name = next(step for step in (last, *reversed(way)) if isinstance(step, str))
+    holder[last] = dice.choice(_values()[name]) if dice.random() < PLAUSIBLE else _another(holder[last], dice)
     changed = _compact(document)
     try:
         return FACT.validate_json(changed).model_dump_json()
     except ValidationError:
         return changed
+
+
+@cache
+def _values() -> dict[str, list[Any]]:
+    """What each field, or an item of it, is somewhere in the journal."""
+    values: dict[str, list[Any]] = {}
+
+    def collect(node: Any, name: str) -> None:
+        steps: Any = node.items() if isinstance(node, dict) else [(name, item) for item in node]
+        for step, child in steps:
+            values.setdefault(step, []).append(child)
+            if isinstance(child, dict | list):
+                collect(child, step)
+
+    for entry in ENTRIES:
+        collect(json.loads(entry.body), "")
+    return values
 
 
 def _another(value: Any, dice: Random) -> Any:
