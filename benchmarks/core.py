@@ -22,7 +22,7 @@ from lab.group_round import AT, GroupRound, cluster
 from lab.ratios import Row, in_turn, parser, show
 
 from tourney_ray.core.events import Fact
-from tourney_ray.core.placement import Cluster
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.plan import plan
 from tourney_ray.core.settle import forced
 from tourney_ray.core.state import State
@@ -43,7 +43,7 @@ class Moment:
     def step(self) -> None:
         """What the driver computes for it."""
         _, after = forced(self.state, self.outcome, AT)
-        plan(after, self.cluster, AT)
+        plan(after, AT)
 
     def dump(self) -> None:
         """The baseline."""

@@ -14,6 +14,7 @@ from tourney_ray.core.chain import Entry, chain
 from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask, RevealDrawSeed, RevealSecretSeed, Train
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.evolve import evolve
+from tourney_ray.core.leases import Cluster, news_of_nodes
 from tourney_ray.core.models import (
     METRICS,
     Blame,
@@ -26,11 +27,10 @@ from tourney_ray.core.models import (
     TournamentType,
     Trained,
 )
-from tourney_ray.core.placement import Cluster, Node
 from tourney_ray.core.plan import plan
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
-from tourney_ray.core.state import State, Tournament
+from tourney_ray.core.state import Node, State, Tournament
 from tourney_ray.core.tasks import choose_task, training_hours
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -117,9 +117,23 @@ class Stage:
             for each in forced:
                 self._happen(each)
 
+    def see(self, cluster: Cluster) -> None:
+        """Let the cluster be as it is seen, at no moment of its own."""
+        for news in news_of_nodes(self.state, cluster):
+            self._happen(news)
+
     def _happen(self, fact: e.Fact) -> None:
         self.state = evolve(self.state, fact, self.at)
         self.facts.append((fact, self.at))
+
+
+def leased(state: State) -> dict[tuple[str, str], int]:
+    """GPUs that are held, by (node, GPU type)."""
+    held: dict[tuple[str, str], int] = {}
+    for lease in state.leases.values():
+        key = (lease.node, lease.gpu_type)
+        held[key] = held.get(key, 0) + lease.gpus
+    return held
 
 
 @dataclass(frozen=True)
@@ -196,6 +210,7 @@ class _Game:
             transfer = credit(hotkey, number=len(self.stage.state.tournaments) + 1)
             if hotkey not in self.script.unpaid:
                 self.stage.record(transfer)
+        self.stage.see(CLUSTER)
         committed = commitment(DRAW_SEED)
         self.tournament_id = ids.generate_tournament_id(self.tournament_type, committed, self.stage.at)
         self.stage.record(
@@ -212,7 +227,7 @@ class _Game:
 
     def run(self) -> None:
         while True:
-            now = plan(self.stage.state, CLUSTER, self.stage.at)
+            now = plan(self.stage.state, self.stage.at)
             if now.commands:
                 self._turn(now.commands)
             elif now.wake_at:
@@ -273,9 +288,11 @@ class _Game:
         where["attempt_id"] = spec.attempt_id
         planned = self.script.failures.get((self.tournament.rounds[-1].number, spec.hotkey), ())
         if spec.epoch <= len(planned):
+            self.stage.record(e.LeaseEnded(**where, because="it is gone"))
             self.stage.record(e.AttemptEnded(**where, outcome=planned[spec.epoch - 1]))
             return
         self.stage.record(e.AttemptRunning(**where))
+        self.stage.record(e.LeaseEnded(**where, because="it is gone"))
         checkpoint = f"checkpoints/{spec.task_id}/{spec.expected_repo_name}"
         self.stage.record(e.AttemptEnded(**where, outcome=Trained(checkpoint=checkpoint, seconds=1.5, log_tail="done")))
 

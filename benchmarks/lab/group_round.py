@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask, RevealDrawSeed, Train
 from tourney_ray.core.draw import commitment
+from tourney_ray.core.leases import Cluster, news_of_nodes
 from tourney_ray.core.models import Entrant, Evaluated, TaskData, TaskType, TournamentType, Trained
-from tourney_ray.core.placement import Cluster, Node
 from tourney_ray.core.plan import plan
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import forced
-from tourney_ray.core.state import State
+from tourney_ray.core.state import Node, State
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = "11" * 32
@@ -70,7 +70,9 @@ class GroupRound:
 
     def commands(self) -> list[Command]:
         """What should be running now."""
-        return plan(self.state, self.cluster, AT).commands
+        for news in news_of_nodes(self.state, self.cluster):
+            self.record(news)
+        return plan(self.state, AT).commands
 
     def turn(self, spare: int = 0) -> None:
         """Plan once and record the next fact of every command, but for the last `spare` ones."""

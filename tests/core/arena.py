@@ -20,6 +20,7 @@ from tourney_ray.core.commands import (
     Train,
 )
 from tourney_ray.core.draw import commitment
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import (
     METRICS,
     Blame,
@@ -32,7 +33,6 @@ from tourney_ray.core.models import (
     Trained,
     TrainingSpec,
 )
-from tourney_ray.core.placement import Cluster
 from tourney_ray.core.plan import Plan, plan
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
@@ -119,7 +119,8 @@ class Arena:
         return self
 
     def plan(self) -> Plan:
-        return plan(self.stage.state, self.cluster, self.stage.at, self.agenda)
+        self.stage.see(self.cluster)
+        return plan(self.stage.state, self.stage.at, self.agenda)
 
     def step(self, pick: Callable[[Sequence[Command]], Command] = lambda commands: commands[0]) -> bool:
         """Let one thing happen; False when nothing is left to do."""
@@ -193,15 +194,10 @@ class Arena:
             self.stage.record(c.intent)
             return
         s = c.spec
-        self.stage.record(
-            e.AttemptEnded(
-                tournament_id=s.tournament_id,
-                task_id=s.task_id,
-                hotkey=s.hotkey,
-                attempt_id=s.attempt_id,
-                outcome=self.trains(s),
-            )
-        )
+        where: dict[str, Any] = {"tournament_id": s.tournament_id, "task_id": s.task_id}
+        where |= {"hotkey": s.hotkey, "attempt_id": s.attempt_id}
+        self.stage.record(e.LeaseEnded(**where, because="it is gone"))
+        self.stage.record(e.AttemptEnded(**where, outcome=self.trains(s)))
 
     def _evaluate(self, c: Evaluate) -> None:
         where: dict[str, Any] = {

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.builders import CHAMPION, CLUSTER, START, Stage, miners, offer
+from tests.builders import CHAMPION, START, Stage, miners, offer
 from tests.core.arena import Arena
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import (
@@ -31,7 +31,7 @@ def ids(arena: Arena) -> list[str]:
 
 
 def test_nothing_is_planned_for_nobody():
-    nothing = plan(State(), CLUSTER, START)
+    nothing = plan(State(), START)
     assert (nothing.commands, nothing.waits, nothing.wake_at) == ([], {}, [])
 
 
@@ -40,14 +40,14 @@ def test_nothing_is_planned_for_nobody():
 
 def test_each_type_of_the_agenda_is_announced_once():
     agenda = Agenda((TEXT, IMAGE))
-    now = plan(State(), CLUSTER, START, agenda)
+    now = plan(State(), START, agenda)
     assert now.commands == [Announce(kind, 1, None, 0, agenda.rules) for kind in (TEXT, IMAGE)]
     assert [c.command_id for c in now.commands] == ["announce/text/1", "announce/image/1"]
     running = Arena(miners(8)).open()
-    assert not plan(running.stage.state, CLUSTER, START, Agenda((TEXT,))).wants("announce/text/1")
+    assert not plan(running.stage.state, START, Agenda((TEXT,))).wants("announce/text/1")
     running.run()
     much_later = running.stage.at + timedelta(days=90)
-    over = plan(running.stage.state, CLUSTER, much_later, Agenda((TEXT,)))
+    over = plan(running.stage.state, much_later, Agenda((TEXT,)))
     assert (over.commands, over.waits, over.wake_at) == ([], {}, [])
 
 
@@ -56,10 +56,10 @@ def test_an_endless_agenda_announces_the_next_after_the_rest_with_the_champion()
     ended = arena.run().completed_at
     assert ended is not None
     agenda, due = Agenda((TEXT,), endless=True), ended + timedelta(hours=72)
-    resting = plan(arena.stage.state, CLUSTER, due - timedelta(seconds=1), agenda)
+    resting = plan(arena.stage.state, due - timedelta(seconds=1), agenda)
     assert (resting.commands, resting.wake_at) == ([], [due])
     assert resting.waits == {"text": f"the next text tournament starts at {due:%F %T} UTC"}
-    assert plan(arena.stage.state, CLUSTER, due, agenda).commands == [Announce(TEXT, 2, offer("m07"), 1, agenda.rules)]
+    assert plan(arena.stage.state, due, agenda).commands == [Announce(TEXT, 2, offer("m07"), 1, agenda.rules)]
 
 
 # --- registration
@@ -89,9 +89,9 @@ def test_with_too_few_the_others_are_asked_again_after_30_minutes():
     assert now.commands == []
     assert now.wake_at == [asked + timedelta(minutes=30)]
     assert now.waits == {"text-1": f"7 of 8 entrants: the miners are asked again at {now.wake_at[0]:%H:%M:%S} UTC"}
-    early = plan(arena.stage.state, CLUSTER, now.wake_at[0] - timedelta(microseconds=1))
+    early = plan(arena.stage.state, now.wake_at[0] - timedelta(microseconds=1))
     assert early.commands == []
-    due = plan(arena.stage.state, CLUSTER, now.wake_at[0])
+    due = plan(arena.stage.state, now.wake_at[0])
     known = frozenset({CHAMPION, *miners(8)} - {"m03"})
     assert due.commands == [AskMiners("text-1", TEXT, 2, known)]
 
@@ -100,7 +100,7 @@ def test_nothing_is_asked_while_answers_wait_for_their_ruling():
     arena = Arena(miners(8)).open()
     passed = e.RegistrationPassed(tournament_id="text-1", number=1, answers=(offer("m00"),))
     unsettled = evolve(arena.stage.state, passed, START)
-    assert plan(unsettled, CLUSTER, START + timedelta(days=1)).commands == []
+    assert plan(unsettled, START + timedelta(days=1)).commands == []
 
 
 def test_without_a_champion_nobody_is_known_before():
@@ -148,7 +148,7 @@ def test_a_failed_preparation_is_repeated_as_a_new_task_and_holds_up_no_other():
     assert now.commands == others
     assert now.wake_at == [arena.stage.at + timedelta(seconds=5)]
     assert now.waits[f"{first.match_id}.0"].startswith("no rows; the preparation is repeated at ")
-    (again, *_) = plan(arena.stage.state, CLUSTER, now.wake_at[0]).commands
+    (again, *_) = plan(arena.stage.state, now.wake_at[0]).commands
     assert isinstance(again, PrepareTask)
     assert (again.match_id, again.slot) == (first.match_id, first.slot)
     assert again.task_id != first.task_id
@@ -177,11 +177,11 @@ def test_a_cancelled_tournament_is_left_alone(active: bool):
         arena.until_active()
     t = replace(arena.tournament, status=TournamentStatus.CANCELLED)
     state = replace(arena.stage.state, tournaments={t.tournament_id: t})
-    assert plan(state, CLUSTER, arena.stage.at).commands == []
+    assert plan(state, arena.stage.at).commands == []
 
 
 def test_an_activated_tournament_without_a_round_waits_for_its_draw():
     arena = Arena(miners(8)).open()
     arena.step()
     activated = e.TournamentActivated(tournament_id="text-1", draw_seed="11" * 32)
-    assert plan(evolve(arena.stage.state, activated, START), CLUSTER, START).commands == []
+    assert plan(evolve(arena.stage.state, activated, START), START).commands == []

@@ -13,9 +13,10 @@ from tourney_ray.core.commands import (
     Evaluate,
     Train,
 )
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import TournamentStatus, TrainingStatus
-from tourney_ray.core.placement import Cluster, Node
 from tourney_ray.core.plan import plan
+from tourney_ray.core.state import Node
 
 ONE_GPU = Cluster((Node("n1", {"H100": 1}),))
 ONE_NODE = Cluster((Node("n1", {"H100": 8}),))

@@ -13,11 +13,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders import CHAMPION, evaluated, miners, offer
+from tests.builders import CHAMPION, evaluated, leased, miners, offer
 from tests.core.arena import Arena
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate, PrepareTask
 from tourney_ray.core.evolve import evolve
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import (
     METRICS,
     Blame,
@@ -30,9 +31,8 @@ from tourney_ray.core.models import (
     TrainingSpec,
     TrainingStatus,
 )
-from tourney_ray.core.placement import Cluster, Node, leased
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import State, Tournament
+from tourney_ray.core.state import Node, State, Tournament
 
 CLUSTER = Cluster((Node("n1", {"H100": 8, "A100": 1}), Node("n2", {"H100": 8}), Node("n3", {"A100": 2})), 5)
 VALUES = (0.25, 0.5, 0.5, 0.75, 1.0, -1.0, 0.0, math.nan, math.inf)

@@ -16,16 +16,17 @@ from tourney_ray.core.commands import (
     Command,
     Evaluate,
     PrepareTask,
+    Release,
     RevealDrawSeed,
     RevealSecretSeed,
     Train,
 )
 from tourney_ray.core.draw import commitment
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, GpuRequirement, TaskType, TournamentType, Trained
-from tourney_ray.core.placement import Cluster, Node
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import Training
+from tourney_ray.core.state import Node, Training
 from tourney_ray.driver.loop import Loop, Outcome
 from tourney_ray.store.journal import Journal
 
@@ -146,7 +147,10 @@ class Rig:
             case PrepareTask():
                 return (prepared(command),)
             case Train():
-                return (train_ended(command, Trained(checkpoint=f"out/{command.spec.attempt_id}", seconds=1.0)),)
+                trained = Trained(checkpoint=f"out/{command.spec.attempt_id}", seconds=1.0)
+                return lease_ended(command), train_ended(command, trained)
+            case Release():
+                return (lease_ended(command),)
             case Evaluate():
                 return (measured(command),)
 
@@ -232,6 +236,11 @@ def train_ended(command: Train, outcome: Trained | Failed) -> e.AttemptEnded:
     return _of_attempt(command, e.AttemptEnded, outcome=outcome)
 
 
+def lease_ended(command: Train | Release) -> e.LeaseEnded:
+    """Nothing of the attempt runs any more."""
+    return _of_attempt(command, e.LeaseEnded, because="it is gone")
+
+
 def train_runs(command: Train) -> Outcome:
     """Progress: the attempt's code runs."""
     return Outcome(command.command_id, (_of_attempt(command, e.AttemptRunning),), done=False)
@@ -254,7 +263,7 @@ def _of_task(command: PrepareTask, fact: Any, **fields: Any) -> Any:
     return fact(**where, **fields)
 
 
-def _of_attempt(command: Train, fact: Any, **fields: Any) -> Any:
+def _of_attempt(command: Train | Release, fact: Any, **fields: Any) -> Any:
     where = {name: getattr(command.spec, name) for name in ("tournament_id", "task_id", "hotkey", "attempt_id")}
     return fact(**where, **fields)
 

@@ -16,7 +16,7 @@ from tourney_ray.core.chain import Entry
 from tourney_ray.core.commands import Announce, Command
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.events import Fact, TournamentCreated
-from tourney_ray.core.placement import Cluster
+from tourney_ray.core.leases import Cluster
 from tourney_ray.driver import actor
 from tourney_ray.driver.actor import Driver
 from tourney_ray.driver.loop import Outcome

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.builders import CHAMPION, Played, eventful, play
+from tests.builders import CHAMPION, Played, eventful, leased, play
 from tourney_ray.core import events as e
 from tourney_ray.core.models import AttemptStatus
-from tourney_ray.core.placement import leased
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.tables import KEYS
 

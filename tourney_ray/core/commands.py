@@ -76,6 +76,8 @@ class PrepareTask:
     round_type: RoundType
     place: TaskPlace
     task_id: str
+    replaces_params: int | None = None
+    """Parameters of the model that could not be had, when this is its replacement."""
 
     @property
     def command_id(self) -> str:
@@ -110,6 +112,20 @@ class Train:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Make sure that nothing runs any more of an attempt that is over, so that its GPUs are free."""
+
+    tournament_id: str
+    spec: TrainingSpec
+    node: str
+
+    @property
+    def command_id(self) -> str:
+        """`release/{attempt}`."""
+        return f"release/{self.spec.attempt_id}"
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluate:
     """Compute the metric of a training's checkpoint."""
 
@@ -130,4 +146,4 @@ class Evaluate:
         return f"evaluate/{self.attempt_id}/{self.number}/{self.failures}"
 
 
-Command = Announce | AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Train | Evaluate
+Command = Announce | AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Train | Release | Evaluate

@@ -12,6 +12,28 @@ Title = Literal["won", "defended", "uncontested", "vacant"]
 """How a tournament ended: the challenger won, the champion defended, there was no champion to beat, nobody survived."""
 
 
+class Refunded(Record):
+    """An entrant's fee went back to its account, once (RULES §2)."""
+
+    kind: Literal["Refunded"] = "Refunded"
+    tournament_id: str
+    hotkey: Hotkey
+    coldkey: Hotkey
+    rao: int = Field(ge=0)
+    because: str
+
+
+class TaskRepeated(Record):
+    """The platform failed most of a task's trainings: all of them begin anew (RULES §6)."""
+
+    kind: Literal["TaskRepeated"] = "TaskRepeated"
+    tournament_id: str
+    task_id: str
+    number: int = Field(ge=2)
+    """Which run of the task begins."""
+    because: str
+
+
 class EvaluationRepeated(Record):
     """Nobody's metric was valid: the whole task is evaluated again (RULES §7)."""
 
@@ -95,6 +117,8 @@ class TournamentCompleted(Record):
     winner: Hotkey | None
     title: Title
     performance_difference: float
+    history_difference: float | None = None
+    """The same against the best historical metrics in the champion's place; reported, decides nothing (RULES §8)."""
     standings: tuple[Standing, ...]
     """Those who earned a place, first to last; their weights sum to 1."""
     because: str

@@ -20,6 +20,9 @@ from tourney_ray.core.decisions import (
     Ranked as Ranked,
 )
 from tourney_ray.core.decisions import (
+    Refunded as Refunded,
+)
+from tourney_ray.core.decisions import (
     RoundCompleted as RoundCompleted,
 )
 from tourney_ray.core.decisions import (
@@ -27,6 +30,9 @@ from tourney_ray.core.decisions import (
 )
 from tourney_ray.core.decisions import (
     TaskDecided as TaskDecided,
+)
+from tourney_ray.core.decisions import (
+    TaskRepeated as TaskRepeated,
 )
 from tourney_ray.core.decisions import (
     Title as Title,
@@ -45,9 +51,11 @@ from tourney_ray.core.models import (
     Hotkey,
     Record,
     RoundType,
+    Sha1,
     Sha256,
     TaskData,
     TaskType,
+    Terms,
     TournamentType,
     Trained,
 )
@@ -162,6 +170,10 @@ class TaskPrepared(Record):
     task_type: TaskType
     hours: float = Field(gt=0)
     data: TaskData
+    historical: str | None = None
+    """The past task whose data this one repeats (RULES §4); None: a new task."""
+    best_historical: float | None = None
+    """Best metric that anybody reached on the past task; shown beside the new results, decides nothing."""
 
 
 class TaskPreparationFailed(Record):
@@ -173,6 +185,8 @@ class TaskPreparationFailed(Record):
     match_id: str
     slot: int = Field(ge=0)
     reason: str
+    model_params: int | None = Field(default=None, gt=0)
+    """Size of the model that was chosen and could not be had: its replacement is of about that size (RULES §4)."""
 
 
 class Assignment(Record):
@@ -203,8 +217,9 @@ class AttemptStarted(Record):
     epoch: int = Field(ge=1)
     """Number of the lease; counts every start, whoever is to blame for the end of the one before."""
     node: str
-    gpu_type: str
-    gpus: int = Field(ge=1)
+    tree_hash: Sha1
+    """The vetted tree; the same in every attempt of an entrant."""
+    terms: Terms
 
 
 class AttemptRunning(Record):
@@ -215,10 +230,27 @@ class AttemptRunning(Record):
     task_id: str
     hotkey: Hotkey
     attempt_id: str
+    gpu_indices: tuple[int, ...] = ()
+    """Which GPUs of its node it sees; empty where GPUs are only counted."""
+    image_id: str = ""
+    """Of the container's image; empty without containers."""
+
+
+class LeaseEnded(Record):
+    """Nothing of an attempt runs any more: its container is gone, so its GPUs are free."""
+
+    kind: Literal["LeaseEnded"] = "LeaseEnded"
+    tournament_id: str
+    task_id: str
+    hotkey: Hotkey
+    attempt_id: str
+    witness: Literal["watcher", "fence"] = "watcher"
+    """Who knows: somebody on the node that looked, or the person who fenced it."""
+    because: str
 
 
 class AttemptEnded(Record):
-    """An attempt's code is gone, its GPUs are free, and this is what came of it."""
+    """What came of an attempt. Its GPUs stay leased until `LeaseEnded` says that they are free."""
 
     kind: Literal["AttemptEnded"] = "AttemptEnded"
     tournament_id: str
@@ -259,11 +291,72 @@ class SecretRevealed(Record):
     secret_seed: Sha256
 
 
+class NodeJoined(Record):
+    """A node is there, with so many GPUs of each type; said again when that changes."""
+
+    kind: Literal["NodeJoined"] = "NodeJoined"
+    node: str
+    gpus: dict[str, Annotated[int, Field(ge=1)]]
+
+
+class NodeLost(Record):
+    """A node went away. What is leased on it stays leased: nobody knows whether it still runs there."""
+
+    kind: Literal["NodeLost"] = "NodeLost"
+    node: str
+
+
+class NodeFenced(Record):
+    """A person vouches that nothing runs on a lost node any more: its leases end."""
+
+    kind: Literal["NodeFenced"] = "NodeFenced"
+    node: str
+    by: str = Field(min_length=1)
+    """Who says so."""
+    because: str = Field(min_length=1)
+
+
+class TournamentCancelled(Record):
+    """A person ended a tournament before its time; every fee goes back (RULES §1, §2)."""
+
+    kind: Literal["TournamentCancelled"] = "TournamentCancelled"
+    tournament_id: str
+    by: str = Field(min_length=1)
+    because: str = Field(min_length=1)
+
+
+class TrainingRetried(Record):
+    """A person had a training that runs or waits begin anew at once, at nobody's cost."""
+
+    kind: Literal["TrainingRetried"] = "TrainingRetried"
+    tournament_id: str
+    task_id: str
+    hotkey: Hotkey
+    by: str = Field(min_length=1)
+    because: str = Field(min_length=1)
+
+
+class TrainingReopened(Record):
+    """A person gave a training that was over another chance, before its task was decided."""
+
+    kind: Literal["TrainingReopened"] = "TrainingReopened"
+    tournament_id: str
+    task_id: str
+    hotkey: Hotkey
+    by: str = Field(min_length=1)
+    because: str = Field(min_length=1)
+
+
+Act = TournamentCancelled | TrainingRetried | TrainingReopened | NodeFenced
+"""What people do, each with a name and a reason."""
+
 Fact = (
     TournamentCreated
+    | TournamentCancelled
     | TransferCredited
     | RegistrationPassed
     | Charged
+    | Refunded
     | EntrantAccepted
     | EntrantRefused
     | TournamentActivated
@@ -273,15 +366,22 @@ Fact = (
     | RoundActivated
     | AttemptStarted
     | AttemptRunning
+    | LeaseEnded
     | AttemptEnded
+    | TrainingRetried
+    | TrainingReopened
     | CheckpointEvaluated
     | EvaluationFailed
     | EvaluationRepeated
+    | TaskRepeated
     | TaskDecided
     | MatchDecided
     | RoundCompleted
     | TournamentCompleted
     | SecretRevealed
+    | NodeJoined
+    | NodeLost
+    | NodeFenced
 )
 
 FACT: TypeAdapter[Fact] = TypeAdapter(Annotated[Fact, Field(discriminator="kind")])

@@ -7,28 +7,55 @@ from datetime import datetime
 
 from tourney_ray.core import events as e
 from tourney_ray.core.draw import commitment, final_seed, position
+from tourney_ray.core.leases import lease_began, lease_ended, node_changed
 from tourney_ray.core.models import TournamentStatus
 from tourney_ray.core.state import Reign, State, Tournament
 from tourney_ray.core.transitions import need, progress
 from tourney_ray.errors import IllegalTransition
 
 
-def evolve(state: State, fact: e.Fact, at: datetime) -> State:
+def evolve(state: State, fact: e.Fact, at: datetime) -> State:  # noqa: PLR0911 - a line per fact
     """The state after `fact`, recorded at `at`; raises `IllegalTransition` when it cannot follow."""
     state = replace(state, seq=state.seq + 1)
-    if isinstance(fact, e.TournamentCreated):
-        return _created(state, fact, at)
-    if isinstance(fact, e.TransferCredited):
-        return _credited(state, fact)
-    if isinstance(fact, e.Charged):
-        return _charged(state, fact)
-    if isinstance(fact, e.TournamentCompleted):
-        return _completed(state, fact, at)
-    tournament = _tournament(state, fact.tournament_id)
-    return _put_tournament(state, _within(tournament, fact, at))
+    match fact:
+        case e.TournamentCreated():
+            return _created(state, fact, at)
+        case e.TransferCredited():
+            return _credited(state, fact)
+        case e.Charged():
+            return _charged(state, fact)
+        case e.Refunded():
+            return _refunded(state, fact)
+        case e.TournamentCompleted():
+            return _completed(state, fact, at)
+        case e.NodeJoined() | e.NodeLost() | e.NodeFenced():
+            return node_changed(state, fact, at)
+        case e.LeaseEnded():
+            return lease_ended(state, fact)
+        case _:
+            state = _put_tournament(state, _within(_tournament(state, fact.tournament_id), fact, at))
+            return lease_began(state, fact) if isinstance(fact, e.AttemptStarted) else state
 
 
-def _within(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:
+def is_known(state: State, fact: e.Fact) -> bool:
+    """Whether an outcome tells what the state says already: watchers and money feeds may say a thing twice."""
+    match fact:
+        case e.TransferCredited():
+            return fact.transfer_id in state.transfers
+        case e.LeaseEnded():
+            return fact.attempt_id not in state.leases
+        case e.AttemptRunning():
+            return fact.attempt_id not in state.leases or _runs(state, fact)
+        case _:
+            return False
+
+
+def _runs(state: State, fact: e.AttemptRunning) -> bool:
+    training = _tournament(state, fact.tournament_id).tasks[fact.task_id].trainings[fact.hotkey]
+    return any(a.attempt_id == fact.attempt_id and a.running_at is not None for a in training.attempts[-1:])
+
+
+def _within(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:  # noqa: PLR0911 - a line per fact
     """Facts that touch one tournament only."""
     match fact:
         case e.RegistrationPassed():
@@ -39,6 +66,8 @@ def _within(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:
             return _refused(t, fact)
         case e.TournamentActivated():
             return _activated(t, fact, at)
+        case e.TournamentCancelled():
+            return _cancelled(t, fact)
         case e.SecretRevealed():
             return _revealed(t, fact)
         case _:
@@ -90,9 +119,22 @@ def _charged(state: State, fact: e.Charged) -> State:
     need(fact.hotkey not in tournament.charges, fact, "it was charged before")
     balance = state.balances.get(fact.coldkey, 0) - fact.rao
     need(balance >= 0, fact, "the balance does not cover it")
-    charges = {**tournament.charges, fact.hotkey: fact.rao}
+    charges = {**tournament.charges, fact.hotkey: fact}
     state = replace(state, balances={**state.balances, fact.coldkey: balance})
     return _put_tournament(state, replace(tournament, charges=charges))
+
+
+def _refunded(state: State, fact: e.Refunded) -> State:
+    tournament = _tournament(state, fact.tournament_id)
+    charge = tournament.charges.get(fact.hotkey)
+    if charge is None:
+        raise IllegalTransition(f"Refunded cannot follow: {fact.hotkey} was not charged")
+    need(fact.hotkey not in tournament.refunded, fact, "it was refunded before")
+    need((fact.coldkey, fact.rao) == (charge.coldkey, charge.rao), fact, f"{charge.coldkey} paid {charge.rao} RAO")
+    balances = {**state.balances, fact.coldkey: state.balances.get(fact.coldkey, 0) + fact.rao}
+    return _put_tournament(
+        replace(state, balances=balances), replace(tournament, refunded=tournament.refunded | {fact.hotkey})
+    )
 
 
 def _completed(state: State, fact: e.TournamentCompleted, at: datetime) -> State:
@@ -128,7 +170,7 @@ def _registration_passed(t: Tournament, fact: e.RegistrationPassed, at: datetime
 def _accepted(t: Tournament, fact: e.EntrantAccepted) -> Tournament:
     hotkey = fact.entrant.hotkey
     need(hotkey in t.unanswered, fact, f"{hotkey} waits for no answer")
-    need(hotkey in t.charges, fact, f"{hotkey} was not charged")
+    need(hotkey in t.charges and hotkey not in t.refunded, fact, f"{hotkey} has not paid")
     return replace(
         t,
         entrants={**t.entrants, hotkey: fact.entrant},
@@ -162,6 +204,12 @@ def _activated(t: Tournament, fact: e.TournamentActivated, at: datetime) -> Tour
         ranks={h: rank for rank, h in enumerate(order)},
         activated_at=at,
     )
+
+
+def _cancelled(t: Tournament, fact: e.TournamentCancelled) -> Tournament:
+    over = t.status not in (TournamentStatus.PENDING, TournamentStatus.ACTIVE)
+    need(not over, fact, f"the tournament is {t.status}")
+    return replace(t, status=TournamentStatus.CANCELLED, cancelled=fact, unanswered=())
 
 
 def _revealed(t: Tournament, fact: e.SecretRevealed) -> Tournament:

@@ -239,6 +239,20 @@ class TaskData(Record):
     """Longest row that is evaluated, tokens."""
 
 
+class Terms(Record):
+    """What every entrant of a task gets alike (RULES §6); each attempt's first fact repeats them as evidence."""
+
+    hours: float = Field(gt=0)
+    """Time limit, from the start of the entrant's code."""
+    dataset_sha256: Sha256
+    gpu_type: str
+    gpus: int = Field(ge=1)
+    mem_limit: str
+    """Memory of the container, such as `24g`."""
+    nano_cpus: int = Field(gt=0)
+    """Processor time of the container, 10⁻⁹ CPUs."""
+
+
 class TrainingSpec(Record):
     """All that a trainer needs for one attempt; the same limits, data and GPU type for every entrant of a task."""
 
@@ -254,6 +268,8 @@ class TrainingSpec(Record):
     data: TaskData
     hours_to_complete: float = Field(gt=0)
     gpu_requirement: GpuRequirement
+    mem_limit: str
+    nano_cpus: int = Field(gt=0)
     epoch: int = Field(ge=1)
     """Number of this lease of the training; a watcher with an older one is ignored."""
 

@@ -13,12 +13,14 @@ from tourney_ray.core.commands import (
     Command,
     Evaluate,
     PrepareTask,
+    Release,
     RevealDrawSeed,
     RevealSecretSeed,
     Train,
 )
 from tourney_ray.core.events import AttemptStarted
 from tourney_ray.core.models import (
+    AttemptStatus,
     GpuRequirement,
     RoundStatus,
     TournamentStatus,
@@ -27,10 +29,11 @@ from tourney_ray.core.models import (
     TrainingSpec,
     TrainingStatus,
 )
-from tourney_ray.core.placement import Cluster, Request, place
+from tourney_ray.core.placement import Request, place
 from tourney_ray.core.schedule import Agenda, process_tournament_scheduling
-from tourney_ray.core.state import Attempt, Match, Round, State, Task, Tournament, Training
+from tourney_ray.core.state import Attempt, Lease, Match, Round, State, Task, Tournament, Training
 from tourney_ray.core.tasks import slots
+from tourney_ray.core.trainings import terms_of
 
 NOTHING_ANNOUNCED = Agenda()
 
@@ -58,8 +61,11 @@ class _Waiting:
     training: Training
 
 
-def plan(state: State, cluster: Cluster, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED) -> Plan:
-    """All commands that should be running at `now` on that cluster, those already running included."""
+def plan(state: State, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED, max_trainers: int | None = None) -> Plan:
+    """All commands that should be running at `now`, those already running included.
+
+    `max_trainers`: how many trainings may run at once whatever the GPUs; None: as many as fit.
+    """
     result = Plan()
     waiting: list[_Waiting] = []
     for t in state.tournaments.values():
@@ -72,7 +78,9 @@ def plan(state: State, cluster: Cluster, now: datetime, agenda: Agenda = NOTHING
             _prepare_tasks(t, last, now, result)
         elif last is not None and last.status is RoundStatus.ACTIVE:
             waiting += monitor_training_tasks(t, last, now, result)
-    _admit(waiting, cluster, state, result)
+    for lease in state.leases.values():
+        _release(state, lease, result)
+    _admit(waiting, max_trainers, state, result)
     for tournament_type in agenda.types:
         _announce(state, tournament_type, agenda, now, result)
     return result
@@ -156,14 +164,33 @@ def _prepare_slot(t: Tournament, drawn: Round, match: Match, slot: int, now: dat
         result.waits[key] = f"{match.trouble[slot]}; the preparation is repeated at {due:%H:%M:%S} UTC"
         return
     place = ids.TaskPlace(match.match_id, slot, match.preparations.get(slot, 0) + 1)
-    result.commands.append(PrepareTask(t.tournament_id, t.tournament_type, drawn.round_type, place, ids.task_id(place)))
+    where = t.tournament_id, t.tournament_type, drawn.round_type
+    result.commands.append(PrepareTask(*where, place, ids.task_id(place), match.replaces.get(slot)))
     result.waits[key] = "its task is prepared"
 
 
-def _admit(waiting: list[_Waiting], cluster: Cluster, state: State, result: Plan) -> None:
+def _release(state: State, lease: Lease, result: Plan) -> None:
+    """End the lease of an attempt that is over, or say what that waits for; one that goes on has its own watcher."""
+    t = state.tournaments[lease.tournament_id]
+    task = t.tasks[lease.task_id]
+    training = task.trainings[lease.hotkey]
+    attempt = training.attempts[lease.epoch - 1]
+    node = state.nodes[lease.node]
+    if attempt.status is AttemptStatus.TRAINING and t.status is TournamentStatus.ACTIVE:
+        return
+    if node.lost_at:
+        free = f"{lease.gpus}×{lease.gpu_type} of {lease.node}, lost at {node.lost_at:%F %T} UTC, are free"
+        result.waits[f"lease.{lease.attempt_id}"] = f"{free} when it comes back or somebody fences it"
+        return
+    spec = _spec(t, task, training, attempt.attempt_id, attempt.epoch)
+    result.commands.append(Release(t.tournament_id, spec, lease.node))
+    result.waits[f"lease.{lease.attempt_id}"] = f"{lease.node} makes sure that nothing of it runs any more"
+
+
+def _admit(waiting: list[_Waiting], max_trainers: int | None, state: State, result: Plan) -> None:
     by_key = {f"{w.task.task_id}.{w.training.hotkey}": w for w in waiting}
     requests = [Request(key, w.task.gpu_requirement, w.task.hours) for key, w in by_key.items()]
-    placed = place(requests, cluster, state)
+    placed = place(requests, state, max_trainers)
     result.waits.update(placed.waits)
     running = [c.spec.gpu_requirement for c in result.commands if isinstance(c, Train)]
     result.demand.extend(sorted([*running, *(r.requirement for r in requests)], key=lambda r: (-r.gpus, r.value)))
@@ -181,8 +208,8 @@ def _start(w: _Waiting, node: str) -> Train:
         attempt_id=attempt_id,
         epoch=epoch,
         node=node,
-        gpu_type=w.task.gpu_requirement.gpu_type,
-        gpus=w.task.gpu_requirement.gpus,
+        tree_hash=w.tournament.contestant(w.training.hotkey).tree_hash,
+        terms=terms_of(w.task, w.tournament.rules),
     )
     spec = _spec(w.tournament, w.task, w.training, attempt_id, epoch)
     return Train(w.tournament.tournament_id, spec, node, intent)
@@ -208,6 +235,8 @@ def _spec(t: Tournament, task: Task, training: Training, attempt_id: str, epoch:
         data=task.data,
         hours_to_complete=task.hours,
         gpu_requirement=task.gpu_requirement,
+        mem_limit=t.rules.training_mem_limit,
+        nano_cpus=t.rules.training_nano_cpus,
         epoch=epoch,
     )
 

@@ -29,9 +29,11 @@ def after_failure(
     """The next step after a failed attempt; the counts include it.
 
     A miner's failure is retried at once until `max_training_attempts` are used up; any other after a pause that
-    doubles, without limit of number.
+    doubles, until it has lasted for `max_platform_failures`.
     """
     if blame is not Blame.MINER:
+        if platform_failures >= rules.max_platform_failures:
+            return GiveUp(f"the platform failed {platform_failures} times, not the miner; the last time: {reason}")
         pause_s = back_off_s(platform_failures, rules)
         return Retry(pause_s, f"{reason}; not the miner's fault, again after {pause_s:g} s")
     used = f"{miner_failures} of {rules.max_training_attempts} attempts failed"

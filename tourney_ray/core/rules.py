@@ -134,6 +134,12 @@ class Rules(Record):
     platform_retry_s: Positive = 5.0
     """First pause after a fault of the platform, seconds; doubled at each further one."""
     platform_retry_cap_s: Positive = 1800.0
+    max_platform_failures: int = Field(default=20, ge=1)
+    """Faults of the platform that end a training, so that a round cannot wait for ever; 20 last about six hours."""
+    repeat_above_share: Share = 0.5
+    """A task is repeated as a whole when the platform ended more than this share of its trainings."""
+    max_repetitions: int = Field(default=1, ge=0)
+    """How often a task may be repeated as a whole."""
     training_mem_limit: str = Field(default="24g", pattern=r"^[1-9][0-9]*[kmg]$")
     """Memory of a training container."""
     training_nano_cpus: int = Field(default=8_000_000_000, gt=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import METRICS, Failed, Metric, RoundType, TaskStatus, TrainingStatus
+from tourney_ray.core.models import METRICS, Blame, Failed, Metric, RoundType, TaskStatus, TrainingStatus
 from tourney_ray.core.scoring import Submission, rank_task, spell
 from tourney_ray.core.state import Match, Round, Task, Tournament, Training
 from tourney_ray.core.tasks import slots
@@ -45,6 +45,8 @@ def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fa
     ranking = rank_task(metric, [submission(t, training) for training in task.trainings.values()], t.rules)
     valid = sum(r.valid for r in ranking)
     trained = any(training.status is TrainingStatus.SUCCESS for training in task.trainings.values())
+    if repeated := _repeat(t, task):
+        return repeated
     if not valid and trained and task.evaluation < t.rules.max_evaluations:
         again = f"nobody's {metric.name} was valid in evaluation {task.evaluation} of at most {t.rules.max_evaluations}"
         return e.EvaluationRepeated(
@@ -61,12 +63,22 @@ def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fa
     )
 
 
+def _repeat(t: Tournament, task: Task) -> e.TaskRepeated | None:
+    """The whole task once more, when the platform ended most of its trainings and that has not been tried yet."""
+    failed = sum(training.failed_by not in (None, Blame.MINER) for training in task.trainings.values())
+    if failed <= t.rules.repeat_above_share * len(task.trainings) or task.run > t.rules.max_repetitions:
+        return None
+    because = f"the platform ended {failed} of {len(task.trainings)} trainings: all of them begin anew"
+    return e.TaskRepeated(tournament_id=t.tournament_id, task_id=task.task_id, number=task.run + 1, because=because)
+
+
 def submission(t: Tournament, training: Training) -> Submission:
     """What a terminal training brings to the ranking of its task."""
     rank = t.registration_rank(training.hotkey)
     last = training.attempt
     if training.evaluated is None:
         reason = last.outcome.reason if last and isinstance(last.outcome, Failed) else "no checkpoint"
+        reason = reason if training.failed_by is Blame.MINER else training.trouble
         return Submission(training.hotkey, rank, None, refused=f"training failed: {reason}")
     result = training.evaluated
     return Submission(training.hotkey, rank, result.value, result.fine_tuned, result.digest, result.refused)
@@ -121,9 +133,18 @@ def complete_after_boss_round(t: Tournament, boss: Round) -> e.TournamentComplet
     (match,) = boss.matches.values()
     champion, challenger = match.entrants
     winner = boss.advancing[0]
-    difference = performance_difference([_boss_values(t.tasks[i], champion, challenger) for i in match.tasks.values()])
+    tasks = [t.tasks[i] for i in match.tasks.values()]
+    difference = performance_difference([_boss_values(task, champion, challenger) for task in tasks])
     because = match.decided.because if match.decided else ""
-    return complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    ended = complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    return ended.model_copy(update={"history_difference": _against_history(tasks, champion, challenger)})
+
+
+def _against_history(tasks: Sequence[Task], champion: str, challenger: str) -> float | None:
+    """The challenger's performance difference from the best past metrics (RULES §8); None without past tasks."""
+    past = [task for task in tasks if task.best_historical is not None]
+    values = [(task.best_historical, *_boss_values(task, champion, challenger)) for task in past]
+    return performance_difference([(metric, best, c) for best, metric, _, c in values]) if past else None
 
 
 def _boss_values(task: Task, champion: str, challenger: str) -> tuple[Metric, float | None, float | None]:

@@ -14,6 +14,7 @@ from tourney_ray.core import ids
 from tourney_ray.core.draw import draw_groups, draw_pairs
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.fees import shortfall, spell_rao
+from tourney_ray.core.leases import fenced_leases
 from tourney_ray.core.models import Refusal, RoundStatus, RoundType, TournamentStatus
 from tourney_ray.core.rounds import End, NextRound, next_step
 from tourney_ray.core.rulings import complete, complete_after_boss_round, ripe_matches, ripe_tasks
@@ -24,6 +25,11 @@ from tourney_ray.core.verdict import boss_margin
 
 def settle(state: State) -> tuple[e.Fact, ...]:
     """The next facts that the rules force, of the first live tournament that has any; empty at the fixed point."""
+    if ends := fenced_leases(state):
+        return tuple(ends)
+    for t in state.tournaments.values():
+        if t.status is TournamentStatus.CANCELLED and len(t.refunded) < len(t.charges):
+            return _refunds(t)
     for t in state.live():
         facts = _registration(state, t) or process_pending_rounds(t) or process_active_tournaments(t)
         if facts:
@@ -77,7 +83,9 @@ def _registration(state: State, t: Tournament) -> list[e.Fact]:
     hotkey = t.unanswered[0]
     answer = next(a for a in t.last_pass.answers if a.hotkey == hotkey)
     if isinstance(answer, Refusal):
-        return [_refuse(t, hotkey, answer.reason)]
+        return [_refuse(t, hotkey, answer.reason), *_refund(t, hotkey, answer.reason)]
+    if hotkey in t.refunded:
+        return [_refuse(t, hotkey, "its fee was returned in this tournament, which takes it once")]
     fee = t.rules.fee_rao[t.tournament_type]
     because = f"tree {answer.tree_hash[:12]} passed the vetting, {spell_rao(fee)} paid by {answer.coldkey}"
     accepted = e.EntrantAccepted(tournament_id=t.tournament_id, entrant=answer, number=t.passes, because=because)
@@ -87,6 +95,21 @@ def _registration(state: State, t: Tournament) -> list[e.Fact]:
     if missing:
         return [_refuse(t, hotkey, missing)]
     return [e.Charged(tournament_id=t.tournament_id, hotkey=hotkey, coldkey=answer.coldkey, rao=fee), accepted]
+
+
+def _refunds(t: Tournament) -> tuple[e.Refunded, ...]:
+    """Every fee of a cancelled tournament, back to whoever paid it."""
+    because = f"the tournament was cancelled by {t.cancelled.by}" if t.cancelled else "the tournament was cancelled"
+    return tuple(refund for hotkey in t.charges for refund in _refund(t, hotkey, because))
+
+
+def _refund(t: Tournament, hotkey: str, because: str) -> tuple[e.Refunded, ...]:
+    """The fee of that hotkey, when it paid one and has not got it back."""
+    charge = t.charges.get(hotkey)
+    if charge is None or hotkey in t.refunded:
+        return ()
+    paid = charge.model_dump(include={"tournament_id", "hotkey", "coldkey", "rao"})
+    return (e.Refunded(**paid, because=because),)
 
 
 def _refuse(t: Tournament, hotkey: str, because: str) -> e.EntrantRefused:

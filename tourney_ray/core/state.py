@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tourney_ray.core.events import MatchDecided, RegistrationPassed, TaskDecided, TournamentCompleted
+from tourney_ray.core.events import (
+    Charged,
+    MatchDecided,
+    NodeFenced,
+    RegistrationPassed,
+    TaskDecided,
+    TournamentCancelled,
+    TournamentCompleted,
+)
 from tourney_ray.core.ids import TaskPlace
 from tourney_ray.core.models import (
     AttemptStatus,
@@ -30,14 +38,39 @@ from tourney_ray.core.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One lease of GPUs for one training."""
+class Node:
+    """A machine of the cluster, as it was last seen."""
+
+    node_id: str
+    gpus: dict[str, int]
+    """By GPU type."""
+    lost_at: datetime | None = None
+    """None while it is there."""
+    fenced: NodeFenced | None = None
+    """Who vouches that nothing runs on it any more, of a lost one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """GPUs that one attempt holds, from its intent until nothing of it runs any more."""
 
     attempt_id: str
+    tournament_id: str
+    task_id: str
+    hotkey: str
     epoch: int
     node: str
     gpu_type: str
     gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of one training, on leased GPUs."""
+
+    attempt_id: str
+    epoch: int
+    node: str
     started_at: datetime
     status: AttemptStatus = AttemptStatus.TRAINING
     running_at: datetime | None = None
@@ -58,11 +91,16 @@ class Training:
     """No new attempt or evaluation earlier than this."""
     evaluated: Evaluated | None = None
     """Metric of the task's current evaluation."""
+    counted_from: int = 0
+    """Index of the first attempt that counts: what was before a repetition or a person's reopening does not."""
     refusals: int = 0
-    """Checkpoints that the evaluation refused and the entrant trains again for."""
+    """Checkpoints that the evaluation refused and the entrant trains again for, of the attempts that count."""
     evaluation_failures: int = 0
+    """Of the evaluator, over all attempts."""
     trouble: str = ""
-    """The latest fault of the platform, while it is waited out."""
+    """The latest fault, while it is waited out; of a failed training, the one that ended it."""
+    failed_by: Blame | None = None
+    """Whose failures ended the training; None unless it has failed."""
 
     @property
     def attempt(self) -> Attempt | None:
@@ -72,17 +110,15 @@ class Training:
     @property
     def miner_failures(self) -> int:
         """How many attempts the miner has used up: failed ones and refused checkpoints."""
-        return self.refusals + sum(
-            isinstance(a.outcome, Failed) and a.outcome.blame is Blame.MINER for a in self.attempts
-        )
+        return self.refusals + sum(blame is Blame.MINER for blame in self._blames())
 
     @property
     def platform_failures(self) -> int:
-        """How many attempts failed by anybody else's fault."""
+        """How many attempts that count failed by anybody else's fault."""
         return sum(blame is not Blame.MINER for blame in self._blames())
 
     def _blames(self) -> list[Blame]:
-        return [a.outcome.blame for a in self.attempts if isinstance(a.outcome, Failed)]
+        return [a.outcome.blame for a in self.attempts[self.counted_from :] if isinstance(a.outcome, Failed)]
 
     @property
     def terminal(self) -> bool:
@@ -101,11 +137,17 @@ class Task:
     task_type: TaskType
     hours: float
     data: TaskData
+    prepared_at: datetime
     gpu_requirement: GpuRequirement
     trainings: dict[str, Training] = field(default_factory=dict[str, Training])
     """By hotkey; empty until the round is active."""
     evaluation: int = 1
     """Which evaluation is under way, 1 to `max_evaluations`."""
+    run: int = 1
+    """Which run of the whole task is under way: 2 after a repetition."""
+    historical: str | None = None
+    """The past task whose data it repeats."""
+    best_historical: float | None = None
     decided: TaskDecided | None = None
 
     @property
@@ -126,6 +168,8 @@ class Match:
     """Failed preparations by slot."""
     trouble: dict[int, str] = field(default_factory=dict[int, str])
     """Why the latest preparation failed, by slot."""
+    replaces: dict[int, int] = field(default_factory=dict[int, int])
+    """Parameters of the model that could not be had, by slot: what takes its place is of about that size."""
     not_before: dict[int, datetime] = field(default_factory=dict[int, datetime])
     """No new preparation earlier than this, by slot."""
     decided: MatchDecided | None = None
@@ -165,8 +209,10 @@ class Tournament:
     accepted_in: dict[str, int] = field(default_factory=dict[str, int])
     refusals: dict[str, str] = field(default_factory=dict[str, str])
     """Latest reason by hotkey, of those who are not in."""
-    charges: dict[str, int] = field(default_factory=dict[str, int])
-    """RAO by hotkey."""
+    charges: dict[str, Charged] = field(default_factory=dict[str, Charged])
+    """By hotkey."""
+    refunded: frozenset[str] = frozenset()
+    """Hotkeys whose fee went back."""
     last_pass: RegistrationPassed | None = None
     passes: int = 0
     unanswered: tuple[str, ...] = ()
@@ -181,6 +227,7 @@ class Tournament:
     rounds: tuple[Round, ...] = ()
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     completed: TournamentCompleted | None = None
+    cancelled: TournamentCancelled | None = None
     activated_at: datetime | None = None
     completed_at: datetime | None = None
 
@@ -234,6 +281,10 @@ class State:
     """RAO by coldkey; never negative."""
     transfers: frozenset[str] = frozenset()
     """Ids of the transfers already credited."""
+    nodes: dict[str, Node] = field(default_factory=dict[str, Node])
+    """By id, the lost ones too while anything is leased on them."""
+    leases: dict[str, Lease] = field(default_factory=dict[str, Lease])
+    """Open ones, by attempt."""
 
     def active_participants(self) -> set[str]:
         """Who still plays in an active tournament, the champions that wait for their challengers included."""

@@ -27,20 +27,22 @@ from tourney_ray.core.commands import (
     Command,
     Evaluate,
     PrepareTask,
+    Release,
     RevealDrawSeed,
     RevealSecretSeed,
     Train,
 )
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, GpuRequirement
-from tourney_ray.core.placement import Cluster, Node
-from tourney_ray.core.state import State
-from tourney_ray.core.tasks import choose_task, task_seed, training_hours
+from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
+from tourney_ray.core.state import Node, State
+from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
-from tourney_ray.driver.outcomes import attempt_ended, evaluation_failed, preparation_failed
+from tourney_ray.driver.outcomes import attempt_ended, evaluation_failed, lease_ended, preparation_failed
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.errors import TourneyError
@@ -101,7 +103,7 @@ class RayDispatcher:
         now = work.utc_now()
         if now - self._nodes_at >= NODES_FRESH:
             self._nodes = tuple(
-                Node(n["NodeID"], {k: int(v) for k, v in n["Resources"].items() if k in GPU_TYPES})
+                Node(n["NodeID"], {k: int(v) for k, v in n["Resources"].items() if k in GPU_TYPES and v >= 1})
                 for n in ray.nodes()
                 if n["Alive"]
             )
@@ -157,6 +159,8 @@ class RayDispatcher:
                 return await self._prepare(command)
             case Train():
                 return await self._train(command)
+            case Release():
+                return await self._release(command)
             case Evaluate():
                 return await self._evaluate(command)
 
@@ -194,20 +198,12 @@ class RayDispatcher:
         return (*fresh, passed)
 
     async def _prepare(self, command: PrepareTask) -> tuple[e.Fact, ...]:
-        secret, rules = self._secret(command), self._state().tournaments[command.tournament_id].rules
-        kind, round_type = command.tournament_type, command.round_type
-        request = choose_task(secret, kind, round_type, command.place, rules)
+        secret, t = self._secret(command), self._state().tournaments[command.tournament_id]
+        if repeated := prepared_from_history(self._state(), command, secret):
+            return (repeated,)
+        request = task_request(t, command, secret)
         data = await _task(work.prepare, command.command_id).remote(self._settings, command, request)
-        prepared = e.TaskPrepared(
-            tournament_id=command.tournament_id,
-            task_id=command.task_id,
-            match_id=command.match_id,
-            slot=command.slot,
-            task_type=request.task_type,
-            hours=training_hours(secret, kind, round_type, command.place, data.dataset_rows, rules),
-            data=data,
-        )
-        return (prepared,)
+        return (task_prepared(t, command, request.task_type, data, secret),)
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
         requirement = command.spec.gpu_requirement
@@ -221,7 +217,14 @@ class RayDispatcher:
         }
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
         outcome = await REMOTE[_train].options(**options).remote(self._settings, command, reporter)
-        return (attempt_ended(command, outcome),)
+        return lease_ended(command, "its processes are gone"), attempt_ended(command, outcome)
+
+    async def _release(self, command: Release) -> tuple[e.Fact, ...]:
+        where = NodeAffinitySchedulingStrategy(command.node, soft=False)
+        task = REMOTE[work.release].options(
+            name=command.command_id, num_cpus=0, max_retries=0, scheduling_strategy=where
+        )
+        return (lease_ended(command, await task.remote(self._settings, command.spec)),)
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
         self.warm_up()
@@ -268,7 +271,8 @@ def log_defect(error: BaseException) -> None:
 
 
 REMOTE: dict[Callable[..., Any], Any] = {
-    function: ray.remote(function) for function in (work.vet_repository, work.ask_and_vet, work.prepare, _train)
+    function: ray.remote(function)
+    for function in (work.vet_repository, work.ask_and_vet, work.prepare, work.release, _train)
 }
 """Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""
 

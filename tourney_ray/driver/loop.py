@@ -13,13 +13,15 @@ from typing import Protocol
 
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.commands import Command, Train
-from tourney_ray.core.events import Fact
+from tourney_ray.core.events import Act, Fact
+from tourney_ray.core.evolve import is_known
+from tourney_ray.core.leases import Cluster, news_of_nodes
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.placement import Cluster
 from tourney_ray.core.plan import Plan, plan
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.settle import forced
 from tourney_ray.core.state import State
+from tourney_ray.errors import IllegalTransition, NotAllowed
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,10 @@ class Loop:
         self._dispatcher = dispatcher
         self._agenda = agenda
         self._in_flight: set[str] = set()
+        self._planned: State | None = None
+        """The state that the last plan was made for."""
+        self._wanted: set[str] = set()
+        """Commands of that plan: the outcome of any other is stale."""
         self._demand: list[GpuRequirement] | None = None
         self.waits: dict[str, str] = {}
         """What waits, and for what, as of the last step."""
@@ -80,10 +86,12 @@ class Loop:
 
         Raises `Defect` when a fact contradicts the state: nothing of that step is recorded then.
         """
-        if outcomes:
-            wanted = {command.command_id for command in self._plan(now).commands}
-            self._record([fact for outcome in outcomes for fact in self._take(outcome, wanted)], now)
-        upcoming = self._plan(now)
+        cluster = self._dispatcher.cluster()
+        if outcomes and self.journal.state is not self._planned:
+            self._plan(cluster, now)
+        self._record([fact for outcome in outcomes for fact in self._take(outcome)], now)
+        self._record(news_of_nodes(self.journal.state, cluster), now)
+        upcoming = self._plan(cluster, now)
         fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
         self._record([c.intent for c in fresh if isinstance(c, Train) and c.intent], now)
         for command in fresh:
@@ -94,12 +102,23 @@ class Loop:
         self.waits, self._demand = upcoming.waits, upcoming.demand
         return min(upcoming.wake_at, default=None)
 
-    def _plan(self, now: datetime) -> Plan:
-        return plan(self.journal.state, self._dispatcher.cluster(), now, self._agenda)
+    def act(self, act: Act, now: datetime) -> None:
+        """Record what a person did, with all that it forces; raises `NotAllowed` when it cannot be done now."""
+        try:
+            self._record([act], now)
+        except IllegalTransition as refusal:
+            raise NotAllowed(refusal.message) from refusal
 
-    def _take(self, outcome: Outcome, wanted: set[str]) -> tuple[Fact, ...]:
+    def _plan(self, cluster: Cluster, now: datetime) -> Plan:
+        """What should be running; from now on only the outcomes of that are listened to."""
+        self._planned = self.journal.state
+        upcoming = plan(self._planned, now, self._agenda, cluster.max_trainers)
+        self._wanted = {command.command_id for command in upcoming.commands}
+        return upcoming
+
+    def _take(self, outcome: Outcome) -> tuple[Fact, ...]:
         """The facts of an outcome that somebody waits for; none of any other."""
-        awaited = outcome.command_id in self._in_flight and outcome.command_id in wanted
+        awaited = outcome.command_id in self._in_flight and outcome.command_id in self._wanted
         if outcome.done:
             self._in_flight.discard(outcome.command_id)
         if awaited:
@@ -111,7 +130,8 @@ class Loop:
         """The facts and all that they force, in one transaction."""
         state, everything = self.journal.state, list[Fact]()
         for fact in facts:
-            batch, state = forced(state, fact, now)
-            everything += batch
+            if not is_known(state, fact):
+                batch, state = forced(state, fact, now)
+                everything += batch
         if everything:
             self.journal.append(everything, now)

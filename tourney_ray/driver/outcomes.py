@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tourney_ray.core import events as e
-from tourney_ray.core.commands import Evaluate, PrepareTask, Train
+from tourney_ray.core.commands import Evaluate, PrepareTask, Release, Train
 from tourney_ray.core.models import TrainingOutcome
 
 
@@ -18,14 +18,26 @@ def attempt_ended(command: Train, outcome: TrainingOutcome) -> e.AttemptEnded:
     )
 
 
-def preparation_failed(command: PrepareTask, reason: str) -> e.TaskPreparationFailed:
-    """The fact that a task could not be made."""
+def lease_ended(command: Train | Release, because: str) -> e.LeaseEnded:
+    """The fact that nothing runs of an attempt any more."""
+    return e.LeaseEnded(
+        tournament_id=command.tournament_id,
+        task_id=command.spec.task_id,
+        hotkey=command.spec.hotkey,
+        attempt_id=command.spec.attempt_id,
+        because=because,
+    )
+
+
+def preparation_failed(command: PrepareTask, reason: str, model_params: int | None = None) -> e.TaskPreparationFailed:
+    """The fact that a task could not be made, with the size of the model where one was chosen."""
     return e.TaskPreparationFailed(
         tournament_id=command.tournament_id,
         task_id=command.task_id,
         match_id=command.match_id,
         slot=command.slot,
         reason=reason,
+        model_params=model_params,
     )
 
 

@@ -115,6 +115,15 @@ def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) 
         return Failed(blame=Blame.PLATFORM, kind="defect", reason=f"{type(error).__name__}: {error}")
 
 
+def release(settings: Settings, spec: TrainingSpec) -> str:
+    """End whatever still runs of an attempt on this node; how it is known that nothing does.
+
+    Raises `PlatformFault` when that cannot be made sure of.
+    """
+    sandbox(settings).adopt(spec)
+    return "its processes are gone"
+
+
 class EvaluatorWorker:
     """Holds the warm evaluator of one process; torch is imported when it is made."""
 

@@ -18,20 +18,24 @@ from tourney_ray.core import ids
 from tourney_ray.core.chain import GENESIS, Entry
 from tourney_ray.core.events import Fact
 from tourney_ray.core.models import RoundType, TaskType, TournamentStatus
-from tourney_ray.core.replay import follow, read_fact
+from tourney_ray.core.quoting import shown
+from tourney_ray.core.replay import follow, judged, read_fact, refusal
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
 from tourney_ray.core.state import Round, State, Task, Tournament
 from tourney_ray.core.tasks import choose_task, model_range_b, slots, training_hours
+from tourney_ray.core.trainings import terms_of
 from tourney_ray.errors import AuditDifference
 
 DECISIONS = (
     e.Charged,
+    e.Refunded,
     e.EntrantAccepted,
     e.EntrantRefused,
     e.RoundDrawn,
     e.RoundActivated,
     e.EvaluationRepeated,
+    e.TaskRepeated,
     e.TaskDecided,
     e.MatchDecided,
     e.RoundCompleted,
@@ -75,14 +79,18 @@ class _Audit:
 
     def take(self, entry: Entry) -> None:
         fact = read_fact(self.last, entry)
+        with judged(entry):
+            self._judge(entry, fact)
+        self.last = entry
+        self.verdicts += _verdicts(fact)
+
+    def _judge(self, entry: Entry, fact: Fact) -> None:
         if self.forced or isinstance(fact, DECISIONS):
             self._compare(entry, fact)
         _check_given(self.state, entry, fact)
         self.state = follow(self.state, fact, entry)
         if isinstance(fact, e.SecretRevealed):
             _check_tasks(self.state.tournaments[fact.tournament_id], entry)
-        self.last = entry
-        self.verdicts += _verdicts(fact)
         if not self.forced:
             self.forced.extend(settle(self.state))
 
@@ -160,11 +168,10 @@ def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted) -> None:
         raise _difference(entry, "attempt_id", fact.attempt_id, due)
     t = state.tournaments.get(fact.tournament_id)
     task = t.tasks.get(fact.task_id) if t else None
-    if task is None:
+    if t is None or task is None:
         return  # cannot follow, as the replay will say
-    requirement = task.gpu_requirement
-    if (fact.gpu_type, fact.gpus) != (requirement.gpu_type, requirement.gpus):
-        raise _difference(entry, "gpus", f"{fact.gpus}x{fact.gpu_type}", f"{requirement.gpus}x{requirement.gpu_type}")
+    if fact.terms != (terms := terms_of(task, t.rules)):
+        raise _difference(entry, "terms", str(fact.terms), str(terms))
 
 
 def _check_mean(entry: Entry, fact: e.CheckpointEvaluated) -> None:
@@ -201,12 +208,13 @@ def _verdicts(fact: Fact) -> int:
 
 
 def _notes(t: Tournament) -> Iterator[str]:
+    who = shown(t.tournament_id)
     changed = [name for name in Rules.model_fields if getattr(t.rules, name) != getattr(Rules(), name)]
     if changed:
-        yield f"{t.tournament_id} was played by rules of its own, which differ from `spec` in {', '.join(changed)}"
+        yield f"{who} was played by rules of its own, which differ from `spec` in {', '.join(changed)}"
     if not t.secret_seed:
         why = "not completed" if t.status is not TournamentStatus.COMPLETED else "completed"
-        yield f"{t.tournament_id} is {why}, its secret seed not revealed: the choice of its tasks was not recomputed"
+        yield f"{who} is {why}, its secret seed not revealed: the choice of its tasks was not recomputed"
 
 
 # --- naming a difference
@@ -238,9 +246,7 @@ def _close(one: float, other: float, tolerance: float) -> bool:
 
 def _difference(entry: Entry, path: str, said: Any, due: Any) -> AuditDifference:
     where = f"{path} " if path else ""
-    return AuditDifference(
-        f"fact {entry.seq} ({entry.kind}): the journal says {where}{_short(said)}, the rules give {_short(due)}"
-    )
+    return refusal(entry, f"the journal says {where}{_short(said)}, the rules give {_short(due)}")
 
 
 def _short(value: Any) -> str:

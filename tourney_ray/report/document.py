@@ -116,10 +116,10 @@ def _attempts(t: Tournament) -> Iterator[Document]:
     for task in t.tasks.values():
         for training in task.trainings.values():
             for attempt in training.attempts:
-                yield {"task_id": task.task_id, "hotkey": training.hotkey} | _attempt(attempt)
+                yield {"task_id": task.task_id, "hotkey": training.hotkey} | _attempt(task, attempt)
 
 
-def _attempt(attempt: Attempt) -> Document:
+def _attempt(task: Task, attempt: Attempt) -> Document:
     outcome = attempt.outcome
     failed = outcome if isinstance(outcome, Failed) else None
     return {
@@ -132,7 +132,7 @@ def _attempt(attempt: Attempt) -> Document:
         "seconds": outcome.seconds if outcome else None,
         "checkpoint": None if outcome is None or isinstance(outcome, Failed) else outcome.checkpoint,
         "node": attempt.node,
-        "gpus": f"{attempt.gpus}x{attempt.gpu_type}",
+        "gpus": f"{task.gpu_requirement.gpus}x{task.gpu_requirement.gpu_type}",
         "started_at": attempt.started_at.isoformat(),
         "ended_at": attempt.ended_at.isoformat() if attempt.ended_at else None,
     }

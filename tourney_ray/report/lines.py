@@ -34,7 +34,7 @@ def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 - a line p
             return {"coldkey": short(fact.coldkey), "rao": fact.rao}
         case e.RegistrationPassed():
             return {"pass": fact.number, "asked": len(fact.answers)}
-        case e.Charged():
+        case e.Charged() | e.Refunded():
             return {"hotkey": short(fact.hotkey), "rao": fact.rao}
         case e.EntrantAccepted():
             return {"hotkey": short(fact.entrant.hotkey), "because": fact.because}
@@ -64,20 +64,23 @@ def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 - a line p
             return _progress_pairs(fact)
 
 
-def _progress_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 - a line per fact
+def _progress_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 - a line per fact
     """Of trainings, evaluations and the decisions that end something."""
     match fact:
         case e.AttemptStarted():
-            return _training(fact) | {"epoch": fact.epoch, "gpus": f"{fact.gpus}x{fact.gpu_type}"}
+            gpus = f"{fact.terms.gpus}x{fact.terms.gpu_type}"
+            return _training(fact) | {"epoch": fact.epoch, "gpus": gpus, "node": fact.node}
         case e.AttemptRunning():
             return _training(fact)
+        case e.LeaseEnded():
+            return _training(fact) | {"because": fact.because}
         case e.AttemptEnded():
             return _training(fact) | _outcome(fact)
         case e.CheckpointEvaluated():
             return _training(fact) | {"value": spell(fact.result.value), "refused": fact.result.refused}
         case e.EvaluationFailed():
             return _training(fact) | {"reason": fact.reason}
-        case e.EvaluationRepeated():
+        case e.EvaluationRepeated() | e.TaskRepeated():
             return {"task": fact.task_id[:8], "number": fact.number, "because": fact.because}
         case e.TaskDecided():
             return {"task": fact.task_id[:8], "winner": short(fact.winner), "because": fact.because}
@@ -90,11 +93,33 @@ def _progress_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 -
         case e.SecretRevealed():
             return {"seed": fact.secret_seed}
         case _:
+            return _other_pairs(fact)
+
+
+def _other_pairs(fact: e.Fact) -> dict[str, object]:
+    """Of nodes, and of what people did."""
+    match fact:
+        case e.NodeJoined():
+            return {"node": fact.node, "gpus": ",".join(f"{n}x{kind}" for kind, n in fact.gpus.items())}
+        case e.NodeLost():
+            return {"node": fact.node}
+        case e.NodeFenced():
+            return {"node": fact.node, "by": fact.by, "because": fact.because}
+        case e.TournamentCancelled():
+            return {"tournament": fact.tournament_id, "by": fact.by, "because": fact.because}
+        case e.TrainingRetried() | e.TrainingReopened():
+            return {"task": fact.task_id[:8], "hotkey": short(fact.hotkey), "by": fact.by, "because": fact.because}
+        case _:
             return {}
 
 
 def _training(
-    fact: e.AttemptStarted | e.AttemptRunning | e.AttemptEnded | e.CheckpointEvaluated | e.EvaluationFailed,
+    fact: e.AttemptStarted
+    | e.AttemptRunning
+    | e.LeaseEnded
+    | e.AttemptEnded
+    | e.CheckpointEvaluated
+    | e.EvaluationFailed,
 ) -> dict[str, object]:
     return {"task": fact.task_id[:8], "hotkey": short(fact.hotkey)}
 

@@ -11,7 +11,7 @@ import duckdb
 from tourney_ray.errors import ConfigError, InUse, NotAllowed
 from tourney_ray.store.tables import transaction
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 DATABASE = "journal.duckdb"
 """Name of the database in a folder that is given instead of a file; its second copy ends in `.jsonl`."""
@@ -82,15 +82,20 @@ def prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Make the tables of a new database; raises what `check_schema` raises for one that is not ours."""
     if not check_schema(connection, path):
         with transaction(connection):
-            connection.execute(files("tourney_ray.store").joinpath("schema.sql").read_text(encoding="utf-8"))
+            connection.execute(schema_sql())
         connection.execute("CHECKPOINT")
         connection.execute("INSERT INTO meta VALUES (?, now())", [SCHEMA_VERSION])
+
+
+def schema_sql() -> str:
+    """The statements that make our tables."""
+    return files("tourney_ray.store").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
     """Whether the database has our tables, False for an empty one.
 
-    Raises `NotAllowed` for a newer schema, `ConfigError` for somebody else's database.
+    Raises `NotAllowed` for a newer or an older schema, `ConfigError` for somebody else's database.
     """
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if not tables:
@@ -98,10 +103,17 @@ def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
     if not {"meta", "journal"} <= tables:
         raise ConfigError(f"{path} is a DuckDB database, but no journal", "name another file")
     ((version,),) = connection.execute("SELECT max(schema_version) FROM meta").fetchall()
+    if version is not None and not isinstance(version, int):
+        raise ConfigError(f"{path} has a schema version that is no number", "name another file")
     if version is not None and version > SCHEMA_VERSION:
         raise NotAllowed(
             f"{path} has schema {version}; this tourney_ray knows schemas up to {SCHEMA_VERSION}",
             "install the tourney_ray that wrote it, or a newer one",
+        )
+    if version is not None and version < SCHEMA_VERSION:
+        raise NotAllowed(
+            f"{path} has schema {version}, from before the first release; this tourney_ray writes {SCHEMA_VERSION}",
+            "read it with the tourney_ray that wrote it, and start a new journal",
         )
     return version is not None
 

@@ -36,6 +36,8 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return [Row("tournaments", {"tournament_id": fact.tournament_id, "passes": fact.number})]
         case e.Charged():
             return _charged(fact, state, at)
+        case e.Refunded():
+            return _refunded(fact, state, at)
         case e.EntrantAccepted():
             return _accepted(fact, state)
         case e.EntrantRefused():
@@ -53,7 +55,10 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
         case e.AttemptStarted():
             return [_attempt_started(fact, at)]
         case e.AttemptRunning():
-            return [_attempt(fact, running_at=at)]
+            seen = {"gpu_indices": fact.gpu_indices, "image_id": fact.image_id}
+            return [_attempt(fact, running_at=at, **seen)]
+        case e.LeaseEnded():
+            return [_attempt(fact, lease_ended_at=at, lease_end=fact.because)]
         case e.AttemptEnded():
             return _attempt_ended(fact, state, at)
         case e.CheckpointEvaluated():
@@ -62,6 +67,8 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return [_evaluation_failed(fact, state)]
         case e.EvaluationRepeated():
             return [Row("tasks", {"task_id": fact.task_id, "evaluation": fact.number, "because": fact.because})]
+        case e.TaskRepeated():
+            return [_task_repeated(fact)]
         case e.TaskDecided():
             return _task_decided(fact, at)
         case e.MatchDecided():
@@ -70,6 +77,10 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return [_round_completed(fact, at)]
         case e.TournamentCompleted():
             return _completed(fact, at)
+        case e.NodeJoined() | e.NodeLost():
+            return [_node(fact, at)]
+        case e.NodeFenced() | e.TournamentCancelled() | e.TrainingRetried() | e.TrainingReopened():
+            return _acted(fact, state, at)
         case e.SecretRevealed():
             return [Row("tournaments", {"tournament_id": fact.tournament_id, "secret_seed": fact.secret_seed})]
 
@@ -108,6 +119,12 @@ def _credited(fact: e.TransferCredited, state: State, at: datetime) -> Iterator[
 def _charged(fact: e.Charged, state: State, at: datetime) -> Iterator[Row]:
     charge = {"tournament_id": fact.tournament_id, "hotkey": fact.hotkey, "coldkey": fact.coldkey}
     yield Row("charges", {**charge, "rao": fact.rao, "charged_at": at})
+    yield _balance(fact.coldkey, state)
+
+
+def _refunded(fact: e.Refunded, state: State, at: datetime) -> Iterator[Row]:
+    charge = {"tournament_id": fact.tournament_id, "hotkey": fact.hotkey}
+    yield Row("charges", {**charge, "refunded_at": at, "refund": fact.because})
     yield _balance(fact.coldkey, state)
 
 
@@ -152,7 +169,9 @@ def _activated(fact: e.TournamentActivated, state: State, at: datetime) -> Itera
 
 
 def _completed(fact: e.TournamentCompleted, at: datetime) -> Iterator[Row]:
-    end = fact.model_dump(include={"tournament_id", "winner", "title", "performance_difference", "because"})
+    end = fact.model_dump(
+        include={"tournament_id", "winner", "title", "performance_difference", "history_difference", "because"}
+    )
     yield Row("tournaments", {**end, "status": TournamentStatus.COMPLETED, "completed_at": at})
     for standing in fact.standings:
         yield Row("standings", {"tournament_id": fact.tournament_id, **standing.model_dump()})
@@ -174,10 +193,12 @@ def _prepared(fact: e.TaskPrepared, state: State, at: datetime) -> Row:
         "tasks",
         {
             **fact.model_dump(include={"task_id", "tournament_id", "match_id", "slot", "hours"}),
+            **fact.model_dump(include={"historical", "best_historical"}),
             **fact.data.model_dump(include={"model_id", "model_params", "dataset_rows", "test_rows"}),
             "type": fact.task_type,
             "gpu_requirement": task.gpu_requirement,
             "evaluation": task.evaluation,
+            "run": task.run,
             "prepared_at": at,
         },
     )
@@ -199,12 +220,46 @@ def _round_completed(fact: e.RoundCompleted, at: datetime) -> Row:
     return Row("rounds", {**end, "status": RoundStatus.COMPLETED, "completed_at": at})
 
 
+# --- nodes, and what people do
+
+
+def _node(fact: e.NodeJoined | e.NodeLost, at: datetime) -> Row:
+    if isinstance(fact, e.NodeLost):
+        return Row("nodes", {"node": fact.node, "status": "lost", "lost_at": at})
+    gpus = json.dumps(fact.gpus, sort_keys=True)
+    return Row("nodes", {"node": fact.node, "status": "there", "gpus": gpus, "joined_at": at})
+
+
+def _acted(fact: e.Act, state: State, at: datetime) -> Iterator[Row]:
+    match fact:
+        case e.NodeFenced():
+            subject = fact.node
+            yield Row("nodes", {"node": fact.node, "status": "fenced", "because": fact.because})
+        case e.TournamentCancelled():
+            subject = fact.tournament_id
+            end = {"status": TournamentStatus.CANCELLED, "cancelled_at": at, "because": fact.because}
+            yield Row("tournaments", {"tournament_id": fact.tournament_id, **end})
+        case e.TrainingRetried() | e.TrainingReopened():
+            subject = f"{fact.task_id}.{fact.hotkey}"
+            yield from _retried(fact, state, at)
+    act = {"kind": fact.kind, "subject": subject, "acted_at": at, "by": fact.by, "because": fact.because}
+    yield Row("acts", act)
+
+
+def _retried(fact: e.TrainingRetried | e.TrainingReopened, state: State, at: datetime) -> Iterator[Row]:
+    """The end of the attempt that a person had begun anew."""
+    attempt = state.tournaments[fact.tournament_id].tasks[fact.task_id].trainings[fact.hotkey].attempt
+    if isinstance(fact, e.TrainingRetried) and attempt and attempt.ended_at == at and attempt.outcome:
+        end = {"status": AttemptStatus.FAILURE, "ended_at": at, **attempt.outcome.model_dump()}
+        yield Row("attempts", {"attempt_id": attempt.attempt_id, **end})
+
+
 # --- attempts and evaluations
 
 
 def _attempt_started(fact: e.AttemptStarted, at: datetime) -> Row:
-    lease = fact.model_dump(include={"tournament_id", "task_id", "hotkey", "epoch", "node", "gpu_type", "gpus"})
-    return _attempt(fact, **lease, status=AttemptStatus.TRAINING, started_at=at)
+    lease = fact.model_dump(include={"tournament_id", "task_id", "hotkey", "epoch", "node", "tree_hash"})
+    return _attempt(fact, **lease, **fact.terms.model_dump(), status=AttemptStatus.TRAINING, started_at=at)
 
 
 def _attempt_ended(fact: e.AttemptEnded, state: State, at: datetime) -> Iterator[Row]:
@@ -220,7 +275,7 @@ def _evaluating(task: Task) -> bool:
     return all(training.terminal for training in task.trainings.values())
 
 
-def _attempt(fact: e.AttemptStarted | e.AttemptRunning | e.AttemptEnded, **rest: Any) -> Row:
+def _attempt(fact: e.AttemptStarted | e.AttemptRunning | e.LeaseEnded | e.AttemptEnded, **rest: Any) -> Row:
     return Row("attempts", {"attempt_id": fact.attempt_id, **rest})
 
 
@@ -241,6 +296,11 @@ def _evaluation(fact: e.CheckpointEvaluated | e.EvaluationFailed, state: State, 
 
 
 # --- verdicts
+
+
+def _task_repeated(fact: e.TaskRepeated) -> Row:
+    run = {"task_id": fact.task_id, "status": TaskStatus.TRAINING, "run": fact.number, "because": fact.because}
+    return Row("tasks", run)
 
 
 def _task_decided(fact: e.TaskDecided, at: datetime) -> Iterator[Row]:

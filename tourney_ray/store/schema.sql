@@ -27,9 +27,11 @@ CREATE TABLE IF NOT EXISTS tournaments (
     created_at             TIMESTAMPTZ,
     activated_at           TIMESTAMPTZ,
     completed_at           TIMESTAMPTZ,
+    cancelled_at           TIMESTAMPTZ,
     winner                 VARCHAR,
     title                  VARCHAR,       -- won, defended, uncontested, vacant
     performance_difference DOUBLE,
+    history_difference     DOUBLE,        -- NULL without tasks from the history
     because                VARCHAR,       -- of its creation, then of its end
     draw_commitment        VARCHAR,
     secret_commitment      VARCHAR,
@@ -92,6 +94,9 @@ CREATE TABLE IF NOT EXISTS tasks (
     dataset_rows    BIGINT,
     test_rows       BIGINT,
     evaluation      INTEGER,              -- which evaluation is under way or was the last
+    run             INTEGER,              -- which run of the whole task, 2 after a repetition
+    historical      VARCHAR,              -- the past task whose data it repeats
+    best_historical DOUBLE,
     prepared_at     TIMESTAMPTZ,          -- NULL when it could not be prepared
     decided_at      TIMESTAMPTZ,
     winner          VARCHAR,
@@ -111,9 +116,18 @@ CREATE TABLE IF NOT EXISTS attempts (
     node                VARCHAR,
     gpu_type            VARCHAR,
     gpus                INTEGER,
+    gpu_indices         INTEGER[],        -- empty where GPUs are only counted
+    hours               DOUBLE,
+    mem_limit           VARCHAR,
+    nano_cpus           BIGINT,
+    dataset_sha256      VARCHAR,
+    tree_hash           VARCHAR,
+    image_id            VARCHAR,
     started_at          TIMESTAMPTZ,      -- the GPUs are leased
     running_at          TIMESTAMPTZ,      -- the trainer's code runs
-    ended_at            TIMESTAMPTZ,
+    ended_at            TIMESTAMPTZ,      -- its outcome is known
+    lease_ended_at      TIMESTAMPTZ,      -- nothing of it runs any more, the GPUs are free
+    lease_end           VARCHAR,          -- how that is known
     seconds             DOUBLE,
     stopped_at_deadline BOOLEAN,
     checkpoint          VARCHAR,
@@ -177,6 +191,8 @@ CREATE TABLE IF NOT EXISTS charges (
     coldkey       VARCHAR,
     rao           BIGINT,
     charged_at    TIMESTAMPTZ,
+    refunded_at   TIMESTAMPTZ,            -- NULL unless it went back
+    refund        VARCHAR,                -- why it went back
     PRIMARY KEY (tournament_id, hotkey)
 );
 
@@ -185,6 +201,25 @@ CREATE TABLE IF NOT EXISTS transfers (
     coldkey     VARCHAR,
     rao         BIGINT,
     credited_at TIMESTAMPTZ
+);
+
+CREATE TABLE IF NOT EXISTS nodes (
+    node      VARCHAR PRIMARY KEY,
+    status    VARCHAR,                    -- there, lost, fenced
+    gpus      VARCHAR,                    -- JSON: how many of each type
+    joined_at TIMESTAMPTZ,
+    lost_at   TIMESTAMPTZ,
+    because   VARCHAR                     -- of its fencing
+);
+
+-- What people did, beyond the rules.
+CREATE TABLE IF NOT EXISTS acts (
+    kind     VARCHAR,
+    subject  VARCHAR,                     -- a tournament, a training as task.hotkey, or a node
+    acted_at TIMESTAMPTZ,
+    "by"     VARCHAR,
+    because  VARCHAR,
+    PRIMARY KEY (kind, subject, acted_at)
 );
 
 CREATE TABLE IF NOT EXISTS balances (
@@ -199,4 +234,4 @@ CREATE VIEW IF NOT EXISTS weights AS SELECT tournament_id, hotkey, weight FROM s
 -- Who holds which GPUs now.
 CREATE VIEW IF NOT EXISTS leases AS
     SELECT node, gpu_type, gpus, attempt_id, epoch, tournament_id, task_id, hotkey, started_at
-    FROM attempts WHERE status = 'training';
+    FROM attempts WHERE lease_ended_at IS NULL;
