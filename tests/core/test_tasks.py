@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tests.builders import miners
 from tests.core.arena import Arena
 from tourney_ray.core.ids import TaskPlace, task_id
-from tourney_ray.core.models import RoundType, TaskOrigin, TaskType, TournamentType, TrainingStatus
+from tourney_ray.core.models import RoundType, TaskOrigin, TaskType, TournamentType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.tasks import (
     assign_nodes_to_tournament_tasks,
     choose_task,
     draw_text_task_type,
     model_range_b,
-    more_failed,
+    mostly_failed,
     queue_key,
     replacement_range_b,
     slots,
@@ -101,17 +101,9 @@ def test_a_replacement_has_about_the_size_of_what_it_replaces(params: int):
     assert (low, high) == pytest.approx((0.8 * params / 1e9, 1.2 * params / 1e9), rel=1e-12)
 
 
-@given(st.lists(st.sampled_from(TrainingStatus)), st.floats(0, 1))
-def test_more_than_a_share_failed(statuses: list[TrainingStatus], share: float):
-    failed = statuses.count(TrainingStatus.FAILURE)
-    assert more_failed(statuses, share) == (failed > share * len(statuses))
-    assert not more_failed([], share)
-
-
-def test_half_is_not_more_than_half():
-    failure, success = TrainingStatus.FAILURE, TrainingStatus.SUCCESS
-    assert not more_failed([failure, success])
-    assert more_failed([failure, failure, success])
+@pytest.mark.parametrize(("failed", "of", "mostly"), [(0, 0, False), (1, 2, False), (2, 3, True), (2, 2, True)])
+def test_half_is_not_most(failed: int, of: int, mostly: bool):
+    assert mostly_failed(failed, of, Rules()) is mostly
 
 
 def test_the_queue_is_in_order_of_priority_then_age():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from tourney_ray.core.draw import position
 from tourney_ray.core.events import Assignment
 from tourney_ray.core.ids import TaskPlace, expected_repo_names
-from tourney_ray.core.models import RoundType, TaskOrigin, TaskType, TournamentType, TrainingStatus
+from tourney_ray.core.models import RoundType, TaskOrigin, TaskType, TournamentType
 from tourney_ray.core.rules import Range, Rules
 
 
@@ -95,10 +95,9 @@ def assign_nodes_to_tournament_tasks(
     )
 
 
-def more_failed(statuses: Collection[TrainingStatus], share: float = 0.5) -> bool:
-    """Whether more than that share of a task's trainings failed (RULES §6); those still under way did not."""
-    failed = sum(status is TrainingStatus.FAILURE for status in statuses)
-    return failed > share * len(statuses)
+def mostly_failed(failed: int, trainings: int, rules: Rules) -> bool:
+    """Whether that many failures among so many trainings are more than a task can stand on (RULES §6)."""
+    return failed > rules.repeat_above_share * trainings
 
 
 def queue_key(origin: TaskOrigin, created_at: datetime, rules: Rules) -> tuple[int, datetime]:

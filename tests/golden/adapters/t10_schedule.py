@@ -22,13 +22,13 @@ from tourney_ray.core.models import (
     TournamentType,
     TrainingStatus,
 )
-from tourney_ray.core.placement import Cluster, Node, Request, place
+from tourney_ray.core.placement import Request, place
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import process_tournament_scheduling
 from tourney_ray.core.scoring import Submission, rank_task
 from tourney_ray.core.settle import process_active_tournaments
-from tourney_ray.core.state import Match, Round, State, Task, Tournament, Training
-from tourney_ray.core.tasks import more_failed, queue_key
+from tourney_ray.core.state import Match, Node, Round, State, Task, Tournament, Training
+from tourney_ray.core.tasks import mostly_failed, queue_key
 
 RULES = Rules()
 BLANK = Tournament(
@@ -52,7 +52,8 @@ def _status(recorded: str) -> TrainingStatus:
 
 
 def failed(given: Any) -> Any:
-    return more_failed([_status(status) for status in given["trainings"].values()])
+    statuses = [_status(status) for status in given["trainings"].values()]
+    return mostly_failed(statuses.count(TrainingStatus.FAILURE), len(statuses), RULES)
 
 
 def task_completed(given: Any) -> Any:
@@ -68,7 +69,19 @@ def _with_task(given: Any) -> Tournament:
         h: Training("x", h, "repo", _status(s), evaluated=value if s == "success" else None)
         for h, s in (given["trainings"] or {"nobody": "failure"}).items()
     }
-    task = Task("x", "m", 0, 1, TaskType.INSTRUCT, 1, data(), GpuRequirement.H100_1X, trainings, RULES.max_evaluations)
+    task = Task(
+        task_id="x",
+        match_id="m",
+        slot=0,
+        preparation=1,
+        task_type=TaskType.INSTRUCT,
+        hours=1,
+        data=data(),
+        prepared_at=START,
+        gpu_requirement=GpuRequirement.H100_1X,
+        trainings=trainings,
+        evaluation=RULES.max_evaluations,
+    )
     status = RoundStatus.ACTIVE if terminal else RoundStatus.PENDING
     match = Match("m", tuple(trainings), {0: "x"})
     active = Round("r", 1, RoundType.KNOCKOUT, {"m": match}, (), START, status)
@@ -175,9 +188,9 @@ def kept(output: Any) -> Any:
 
 def fits(given: Any) -> Any:
     """Whether some machine has the GPUs free; which of them is the scheduler's choice."""
-    nodes = [Node(str(i), _free(trainer["gpus"])) for i, trainer in enumerate(given["trainers"])]
+    nodes = {str(i): Node(str(i), _free(trainer["gpus"])) for i, trainer in enumerate(given["trainers"])}
     request = Request("x", GpuRequirement(given["requirement"]), 1.0)
-    return "x" in place([request], Cluster(tuple(nodes)), State()).nodes
+    return "x" in place([request], State(nodes=nodes)).nodes
 
 
 def _free(gpus: Any) -> dict[str, int]:

@@ -14,9 +14,10 @@ from tests.golden.harness import Adapter, Fixed
 from tourney_ray.core import events as e
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.evolve import evolve
-from tourney_ray.core.fees import refunds_due, shortfall
-from tourney_ray.core.models import Refusal, TournamentType
+from tourney_ray.core.fees import shortfall
+from tourney_ray.core.models import Refusal, TournamentStatus, TournamentType
 from tourney_ray.core.rules import Rules
+from tourney_ray.core.settle import forced
 from tourney_ray.core.state import State
 
 RULES = Rules()
@@ -47,8 +48,6 @@ class Accounts:
         self.seen: set[str] = set()
         self.sent: dict[str, list[int]] = {}
         self.events: list[list[Any]] = []
-        self.refunded: set[str] = set()
-        self.paid_by: dict[str, str] = {}
 
     def transfers(self, feed: Any) -> None:
         for transfer in feed:
@@ -64,22 +63,21 @@ class Accounts:
         if shortfall(coldkey, self.state.balances.get(coldkey, 0), rao):
             return False
         hotkey = f"{coldkey}.{len(self.events)}"
-        self.paid_by[hotkey] = coldkey
         self._happen(e.Charged(tournament_id=tournament_id, hotkey=hotkey, coldkey=coldkey, rao=rao))
         self.events.append([tournament_id, coldkey, "participation_fee", -rao])
         return True
 
     def refund(self, tournament_id: str) -> int:
-        """How many accounts get something back."""
-        due = refunds_due(self.state.tournaments[tournament_id].charges, self.refunded)
-        self.refunded |= set(due)
+        """Cancel the tournament, which returns every fee; how many accounts get something back."""
+        if self.state.tournaments[tournament_id].status is TournamentStatus.CANCELLED:
+            return 0
+        cancelled = e.TournamentCancelled(tournament_id=tournament_id, by="recorded", because="refunded")
+        facts, self.state = forced(self.state, cancelled, START)
         back: dict[str, int] = {}
-        for hotkey, rao in due.items():
-            back[self.paid_by[hotkey]] = back.get(self.paid_by[hotkey], 0) + rao
-        for coldkey, rao in back.items():
-            balances = {**self.state.balances, coldkey: self.state.balances[coldkey] + rao}
-            self.state = replace(self.state, balances=balances)
-            self.events.append([tournament_id, coldkey, "refund", rao])
+        for fact in facts:
+            if isinstance(fact, e.Refunded):
+                back[fact.coldkey] = back.get(fact.coldkey, 0) + fact.rao
+        self.events += [[tournament_id, coldkey, "refund", rao] for coldkey, rao in back.items()]
         return len(back)
 
     def _happen(self, fact: e.Fact) -> None:
@@ -125,8 +123,12 @@ def money(output: Any) -> Any:
 
 
 def refunds(given: Any) -> Any:
-    charges = {f"h{i}": given["fee"] for i in range(given["payers"])}
-    return {"refunded": len(refunds_due(charges, ()))}
+    """How many of so many payers get their fee back."""
+    accounts = Accounts({"T"})
+    for i in range(given["payers"]):
+        accounts.transfers([{"id": str(i), "from": f"c{i}", "to": COLLECTION, "amount": given["fee"]}])
+        accounts.fee(f"c{i}", given["fee"], "T")
+    return {"refunded": accounts.refund("T")}
 
 
 # --- 12c
