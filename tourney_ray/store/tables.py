@@ -17,7 +17,8 @@ from tourney_ray.core.events import Fact
 from tourney_ray.core.replay import spell
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference
-from tourney_ray.store.projection import Row, project
+from tourney_ray.store.projection import project
+from tourney_ray.store.row import Row
 
 KEYS: dict[str, tuple[str, ...]] = {
     "tournaments": ("tournament_id",),
