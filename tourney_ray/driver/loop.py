@@ -17,7 +17,7 @@ from tourney_ray.core.events import Act, Fact
 from tourney_ray.core.evolve import is_known
 from tourney_ray.core.leases import Cluster, news_of_nodes
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.plan import plan
+from tourney_ray.core.plan import Plan, plan
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.settle import forced
 from tourney_ray.core.state import State
@@ -87,8 +87,7 @@ class Loop:
         self._record([fact for outcome in outcomes for fact in self._take(outcome)], now)
         cluster = self._dispatcher.cluster()
         self._record(news_of_nodes(self.journal.state, cluster), now)
-        upcoming = plan(self.journal.state, now, self._agenda, cluster.max_trainers)
-        self._wanted = {command.command_id for command in upcoming.commands}
+        upcoming = self._plan(now, cluster.max_trainers)
         fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
         self._record([c.intent for c in fresh if isinstance(c, Train) and c.intent], now)
         for command in fresh:
@@ -100,11 +99,21 @@ class Loop:
         return min(upcoming.wake_at, default=None)
 
     def act(self, act: Act, now: datetime) -> None:
-        """Record what a person did, with all that it forces; raises `NotAllowed` when it cannot be done now."""
+        """Record what a person did, with all that it forces; raises `NotAllowed` when it cannot be done now.
+
+        What it ended is not waited for any more: an outcome that comes late is ignored.
+        """
         try:
             self._record([act], now)
         except IllegalTransition as refusal:
             raise NotAllowed(refusal.message) from refusal
+        self._plan(now)
+
+    def _plan(self, now: datetime, max_trainers: int | None = None) -> Plan:
+        """What should be running; from here on the outcome of anything else is stale."""
+        upcoming = plan(self.journal.state, now, self._agenda, max_trainers)
+        self._wanted = {command.command_id for command in upcoming.commands}
+        return upcoming
 
     def _take(self, outcome: Outcome) -> tuple[Fact, ...]:
         """The facts of an outcome that somebody waits for; none of any other."""
