@@ -17,7 +17,7 @@ from tourney_ray.core.chain import Entry, chain
 from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference, ConfigError, NotAllowed, NotFound, UserError
-from tourney_ray.report.audit import audit
+from tourney_ray.report.audit import DECISIONS, audit
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.second_copy import entry_line
 from tourney_ray.store.sources import open_source, read_entries
@@ -71,7 +71,10 @@ def forged(data: st.DataObject) -> bytes:
 
 def forged_to_the_end(data: st.DataObject) -> bytes:
     """A decision changed by somebody who hashes everything after it anew."""
-    place = data.draw(st.sampled_from([i for i, (fact, _) in enumerate(PLAYED.facts) if hasattr(fact, "because")][1:]))
+    reasoned = [
+        i for i, (fact, _) in enumerate(PLAYED.facts) if isinstance(fact, DECISIONS) and "because" in fact.model_dump()
+    ]
+    place = data.draw(st.sampled_from(reasoned))
     fact, at = PLAYED.facts[place]
     fake = fact.model_copy(update={"because": "bribed"})
     return b"".join(map(entry_line, entries([*PLAYED.facts[:place], (fake, at), *PLAYED.facts[place + 1 :]])))
