@@ -107,6 +107,15 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path, WHOLE)).state == Path("/var/tourney")
 
 
+def test_rules_may_start_from_a_preset(tmp_path: Path) -> None:
+    god = Rules.preset("god-2025-12")
+    assert load_settings(write(tmp_path, SMALL + "[rules]\npreset = 'god-2025-12'\n")).rules == god
+    changed = load_settings(write(tmp_path, SMALL + "[rules]\npreset = 'god-2025-12'\ngroup_size = 40\n")).rules
+    assert changed == god.model_copy(update={"group_size": 40})
+    assert load_settings(write(tmp_path, SMALL + "[rules]\npreset = 'spec'\n")).rules == Rules()
+    assert Settings.model_validate({"state": "s", "registry": {"miners": "m"}, "rules": god}).rules is god
+
+
 @pytest.mark.parametrize(
     ("wrong", "key", "why"),
     [
@@ -121,6 +130,9 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         ('[sandbox]\nkind = "docker"', "sandbox.kind", "'auto', 'bubblewrap' or 'process'"),
         ("[cluster]\nmax_trainers = 0", "cluster.max_trainers", "greater than or equal to 1"),
         ('[base_contestants.text]\nhotkey = "b"', "base_contestants.text.coldkey", "Field required"),
+        ("[rules]\npreset = 'fast'", "rules", "there is no preset 'fast': the presets are spec, god-2025-12"),
+        ("[rules]\npreset = ['spec']", "rules", "there is no preset"),
+        ("[rules]\npreset = 'god-2025-12'\nmin_miner = 4", "rules.min_miner", "Extra inputs are not permitted"),
         ("[rules]\nmin_miners = 1", "rules.min_miners", "greater than or equal to 2"),
         ("[rules]\nhours_scale = 0", "rules.hours_scale", "greater than 0"),
         ("[rules]\nhours_scale = inf", "rules.hours_scale", "finite"),

@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tourney_ray.core.models import Hotkey, Record, TournamentType
+from tourney_ray.core.presets import preset_fields
 from tourney_ray.core.rules import Rules
 from tourney_ray.errors import ConfigError
 
@@ -78,6 +79,15 @@ class Settings(Record):
     sandbox: Sandbox = Sandbox()
     cluster: ClusterChoice = ClusterChoice()
     rules: Rules = Rules()
+    """A table may name a `preset` beside the fields in which it differs from that."""
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "preset" not in given:
+            return given
+        fields: dict[str, Any] = dict(given)
+        return preset_fields(str(fields.pop("preset"))) | fields
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.builders import Played, play
@@ -151,6 +152,18 @@ def test_a_journal_cut_at_its_end_is_found_though_its_database_is_gone(journal: 
     assert done.returncode == 1
     assert "note: journal.duckdb is not there" in done.stderr
     assert f"fact {last + 1} is missing" in done.stderr
+
+
+def test_what_lies_around_a_journal_has_to_agree(journal: Path, tmp_path: Path) -> None:
+    state = Path(shutil.copytree(journal, tmp_path / "state"))
+    with (state / "journal.jsonl").open("ab") as copy:
+        copy.write(b"{}\n")
+    assert "journal.jsonl goes on after fact" in refused(tourney("audit", state), code=1)
+    (state / "journal.jsonl").unlink()
+    with duckdb.connect(state / "journal.duckdb") as connection:
+        connection.execute("UPDATE standings SET weight = 1 WHERE hotkey = 'm07'")
+    error = refused(tourney("audit", state / "journal.duckdb"), code=1)
+    assert re.search(r"table standings, row .*hotkey=m07: weight is 1\.0, the journal gives 0\.", error), error
 
 
 def test_a_journal_that_is_not_there_exits_2(tmp_path: Path) -> None:

@@ -73,3 +73,10 @@ def test_expected_repos_of_one_task_all_differ(hotkeys: set[str]):
         shown = name.removeprefix(f"tournament-{TID}-t1-")
         assert hotkey.startswith(shown)
         assert len(shown) >= min(8, len(hotkey))
+
+
+def test_a_published_tree_is_named_after_type_tournament_and_place():
+    made = [ids.publication_name(kind, TID, place) for kind in TournamentType for place in (1, 2)]
+    assert made == [
+        f"god-{kind}-tourn-0123456789abcdef-20260101-position-{n}" for kind in ("text", "image") for n in (1, 2)
+    ]

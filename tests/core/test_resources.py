@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tourney_ray.core.models import GpuRequirement, TaskType
-from tourney_ray.core.resources import get_tournament_gpu_requirement
+from tourney_ray.core.resources import get_tournament_gpu_requirement, model_size_from_name
 from tourney_ray.core.rules import Rules
 
 ONE, TWO, FOUR, EIGHT = (
@@ -56,6 +58,36 @@ def test_an_image_model_needs_no_size():
 def test_other_rules_other_bounds():
     rules = Rules(dpo_gpu_multiplier=1, gpu_threshold_for_2x_h100=1)
     assert get_tournament_gpu_requirement(TaskType.DPO, 2 * B, rules) is TWO
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("Qwen/Qwen2.5-0.5B", B // 2),
+        ("x/Yi-1.5B-chat", 3 * B // 2),
+        ("unsloth/Llama-3.1-70b", 70 * B),
+        ("HuggingFaceTB/SmolLM2-135M", 135 * 10**6),
+        ("x/model-4bit-13B", 13 * B),
+        ("x/model-13B-8bit", 13 * B),
+        ("Qwen/Qwen2.5-7B-Instruct-1M", 7 * B),
+        ("Qwen/Qwen3-30B-A3B", 30 * B),
+        ("7B-labs/phi-2", None),
+        ("mistralai/Mixtral-8x7B", None),
+        ("x/merged-7B-8B", None),
+        ("x/8bit", None),
+        ("x/TinyLlama_v1.1", None),
+        ("x/0B", None),
+        ("", None),
+    ],
+)
+def test_sizes_in_names(name: str, params: int | None):
+    assert model_size_from_name(name) == params
+
+
+@given(st.integers(1, 9999), st.sampled_from(["b", "B", "m", "M"]), st.sampled_from(["", "-8bit", "-chat", "_4bit"]))
+def test_a_size_in_tenths_is_read_exactly(tenths: int, unit: str, rest: str):
+    unit_size = B if unit in "bB" else 10**6
+    assert model_size_from_name(f"x/llama-{tenths // 10}.{tenths % 10}{unit}{rest}") == tenths * unit_size // 10
 
 
 def test_a_requirement_spells_ray_resources():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from tourney_ray.core.models import TaskType, TournamentType
+from tourney_ray.core.models import TaskOrigin, TaskType, TournamentType
+from tourney_ray.core.presets import PRESETS
 from tourney_ray.core.rules import OVERVIEW_NAMES, HoursBand, Rules, overview_number
 
 TEXT, IMAGE = TournamentType.TEXT, TournamentType.IMAGE
+JUNE = datetime(2025, 6, 1, tzinfo=UTC)
 
 PUBLISHED = {
     "TOURNAMENT_INTERVAL_HOURS": 72,
@@ -51,8 +54,25 @@ def test_fees_and_boss_tasks_of_the_spec():
     assert rules.image_boss_tasks == 6
 
 
+def test_presets_are_told_by_name():
+    assert Rules.preset("spec") == Rules()
+    god = Rules.preset("god-2025-12")
+    assert (god.knockout_at_most, god.group_size, god.group_size_least, god.group_advance) == (14, 32, 20, 8)
+    assert (god.champion_evens_rounds, god.boss_equality, god.boss_big_model_share) == (True, "challenger", 0.2)
+    assert (god.weight_mapping, god.weight_decay_base) == ("geometric", 0.3)
+    with pytest.raises(ValueError, match="there is no preset 'best': the presets are spec, god-2025-12"):
+        Rules.preset("best")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_differs_from_the_spec_where_it_says_so_and_survives_json(name: str):
+    rules = Rules.preset(name)
+    assert set(PRESETS[name]) >= {f for f in Rules.model_fields if getattr(rules, f) != getattr(Rules(), f)}
+    assert Rules.model_validate_json(rules.model_dump_json()) == rules
+
+
 def test_rules_survive_json_and_are_frozen():
-    rules = Rules(hours_scale=0.25, knockout_task_shares={TaskType.INSTRUCT: 1.0})
+    rules = Rules(hours_scale=0.25, history_from=JUNE, knockout_task_shares={TaskType.INSTRUCT: 1.0})
     assert Rules.model_validate_json(rules.model_dump_json()) == rules
     with pytest.raises(ValidationError, match="frozen"):
         rules.min_miners = 2  # pyright: ignore[reportAttributeAccessIssue]
@@ -93,6 +113,15 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"knockout_model_range_b": (2.0, 1.0)}, "knockout_model_range_b must be a range"),
     ({"boss_model_range_b": (-1.0, 1.0)}, "boss_model_range_b must be a range"),
     ({"group_advance": 9}, "group_advance must not be above knockout_at_most"),
+    ({"group_advance": 8, "champion_evens_rounds": True}, "group_advance must be below knockout_at_most where"),
+    ({"group_size": 20, "group_size_least": 21}, "group_advance < group_size_least ≤ group_size must hold"),
+    ({"group_size": 20, "group_size_least": 8}, "group_advance < group_size_least ≤ group_size must hold"),
+    ({"replacement_size": (1.2, 0.8)}, "replacement_size must be a range of positive numbers"),
+    ({"history_from": JUNE, "history_until": JUNE}, "history_from must be before history_until"),
+    ({"history_from": JUNE.replace(tzinfo=None)}, "timezone"),
+    ({"priority": {TaskOrigin.ORGANIC: 1}}, "priority needs a value for each of organic, tournament and benchmark"),
+    ({"boss_equality": "nobody"}, "'champion' or 'challenger'"),
+    ({"weight_decay_base": 0}, "greater than 0"),
     ({"fee_rao": {TEXT: 1}}, "need a value for each of text and image"),
     ({"type_weight": {IMAGE: 0.1}}, "need a value for each of text and image"),
     ({"emission_cap": {TEXT: 0.6}}, "need a value for each of text and image"),

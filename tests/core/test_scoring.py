@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tourney_ray.core.events import Ranked
 from tourney_ray.core.models import LOSS, METRICS, REWARD, Direction, Metric, TaskType
-from tourney_ray.core.scoring import Submission, ordinal, rank_task, spell
+from tourney_ray.core.rules import Rules
+from tourney_ray.core.scoring import Submission, image_loss, ordinal, rank_task, spell
+
+
+def rank(metric: Metric, submissions: Sequence[Submission], rules: Rules | None = None) -> tuple[Ranked, ...]:
+    return rank_task(metric, submissions, rules or Rules())
 
 
 def field(*values: float | None) -> list[Submission]:
@@ -19,11 +26,11 @@ def field(*values: float | None) -> list[Submission]:
 
 
 def order(metric: Metric, *values: float | None) -> list[str]:
-    return [r.hotkey for r in rank_task(metric, field(*values))]
+    return [r.hotkey for r in rank(metric, field(*values))]
 
 
 def scores(submissions: list[Submission], metric: Metric = LOSS) -> list[int]:
-    return [r.score for r in rank_task(metric, submissions)]
+    return [r.score for r in rank(metric, submissions)]
 
 
 def test_only_grpo_wants_a_high_number():
@@ -37,7 +44,7 @@ def test_losses_rank_ascending_and_rewards_descending():
 
 
 def test_the_best_scores_three_and_the_others_nothing():
-    ranking = rank_task(LOSS, field(0.5, 0.25, 1.0))
+    ranking = rank(LOSS, field(0.5, 0.25, 1.0))
     assert [(r.score, r.place) for r in ranking] == [(3, 1), (0, 2), (0, 3)]
     assert ranking[0].because == "1st of 3 by loss 0.25"
 
@@ -57,14 +64,14 @@ def test_nobody_valid_nobody_scores():
 
 def test_ties_stand_in_registration_order():
     late_first = [Submission("late", 2, 0.5), Submission("early", 1, 0.5), Submission("best", 3, 0.25)]
-    assert [r.hotkey for r in rank_task(LOSS, late_first)] == ["best", "early", "late"]
-    assert [r.hotkey for r in rank_task(REWARD, late_first)] == ["early", "late", "best"]
+    assert [r.hotkey for r in rank(LOSS, late_first)] == ["best", "early", "late"]
+    assert [r.hotkey for r in rank(REWARD, late_first)] == ["early", "late", "best"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 @pytest.mark.parametrize("metric", [LOSS, REWARD])
 def test_a_metric_that_is_not_finite_is_invalid(value: float | None, metric: Metric):
-    valid, invalid = rank_task(metric, field(value, 99.0))
+    valid, invalid = rank(metric, field(value, 99.0))
     assert valid.hotkey == "e1"
     assert (invalid.valid, invalid.place, invalid.score) == (False, None, -1)
     assert invalid.because == f"not ranked: the metric is {spell(value)}, not a finite number"
@@ -73,7 +80,7 @@ def test_a_metric_that_is_not_finite_is_invalid(value: float | None, metric: Met
 def test_weights_of_the_base_model_and_refused_checkpoints_are_invalid():
     untrained = Submission("idle", 0, 0.1, fine_tuned=False)
     refused = Submission("cheat", 1, 0.1, refused="pickled code in the checkpoint")
-    ranking = rank_task(LOSS, [refused, untrained, Submission("honest", 2, 5.0)])
+    ranking = rank(LOSS, [refused, untrained, Submission("honest", 2, 5.0)])
     assert [r.hotkey for r in ranking] == ["honest", "idle", "cheat"]
     assert ranking[1].because == "not ranked: the weights are the base model's: nothing was trained"
     assert ranking[2].because == "not ranked: pickled code in the checkpoint"
@@ -81,23 +88,23 @@ def test_weights_of_the_base_model_and_refused_checkpoints_are_invalid():
 
 def test_of_equal_weights_only_the_earliest_registered_counts():
     copies = [Submission("copy", 5, 0.5, digest="d"), Submission("first", 3, 0.5, digest="d")]
-    ranking = rank_task(LOSS, [*copies, Submission("other", 9, 0.5, digest="x")])
+    ranking = rank(LOSS, [*copies, Submission("other", 9, 0.5, digest="x")])
     assert [(r.hotkey, r.valid) for r in ranking] == [("first", True), ("other", True), ("copy", False)]
     assert ranking[-1].because == "not ranked: the same weights as first, who registered earlier"
 
 
 def test_the_champion_is_never_the_duplicate():
-    ranking = rank_task(LOSS, [Submission("thief", 0, 0.5, digest="d"), Submission("champ", -1, 0.5, digest="d")])
+    ranking = rank(LOSS, [Submission("thief", 0, 0.5, digest="d"), Submission("champ", -1, 0.5, digest="d")])
     assert [(r.hotkey, r.valid) for r in ranking] == [("champ", True), ("thief", False)]
 
 
 def test_equal_losses_alone_prove_nothing():
-    assert all(r.valid for r in rank_task(LOSS, field(0.5, 0.5, 0.5)))
+    assert all(r.valid for r in rank(LOSS, field(0.5, 0.5, 0.5)))
 
 
 def test_an_invalid_original_does_not_make_a_duplicate():
     broken = Submission("first", 0, math.nan, digest="d")
-    ranking = rank_task(LOSS, [broken, Submission("second", 1, 0.5, digest="d")])
+    ranking = rank(LOSS, [broken, Submission("second", 1, 0.5, digest="d")])
     assert [(r.hotkey, r.valid) for r in ranking] == [("second", True), ("first", False)]
 
 
@@ -146,12 +153,12 @@ def fields(draw: st.DrawFn) -> list[Submission]:
 @given(metrics, fields(), st.data())
 def test_the_order_of_arrival_does_not_matter(metric: Metric, submissions: list[Submission], data: st.DataObject):
     shuffled = data.draw(st.permutations(submissions))
-    assert repr(rank_task(metric, shuffled)) == repr(rank_task(metric, submissions))
+    assert repr(rank(metric, shuffled)) == repr(rank(metric, submissions))
 
 
 @given(metrics, fields())
 def test_a_ranking_is_a_permutation_with_one_best(metric: Metric, submissions: list[Submission]):
-    ranking = rank_task(metric, submissions)
+    ranking = rank(metric, submissions)
     valid = [r for r in ranking if r.valid]
     assert sorted(r.hotkey for r in ranking) == sorted(s.hotkey for s in submissions)
     assert [r.place for r in ranking] == [*range(1, len(valid) + 1), *[None] * (len(ranking) - len(valid))]
@@ -163,7 +170,7 @@ def test_a_ranking_is_a_permutation_with_one_best(metric: Metric, submissions: l
 
 @given(metrics, fields())
 def test_no_entrant_stands_before_a_better_one(metric: Metric, submissions: list[Submission]):
-    valid = [r for r in rank_task(metric, submissions) if r.valid]
+    valid = [r for r in rank(metric, submissions) if r.valid]
     registered = {s.hotkey: s.registered for s in submissions}
     for one, other in pairwise(valid):
         assert one.value is not None
@@ -176,9 +183,34 @@ def test_no_entrant_stands_before_a_better_one(metric: Metric, submissions: list
 def test_a_better_value_never_costs_a_place(metric: Metric, submissions: list[Submission], who: int, step: float):
     who %= len(submissions)
     mine = submissions[who]
-    before = {r.hotkey: r.place for r in rank_task(metric, submissions)}[mine.hotkey]
+    before = {r.hotkey: r.place for r in rank(metric, submissions)}[mine.hotkey]
     if before is None or mine.value is None or not math.isfinite(metric.improved(mine.value, step)):
         return
     better = Submission(mine.hotkey, mine.registered, metric.improved(mine.value, step), digest=mine.digest)
-    after = {r.hotkey: r.place for r in rank_task(metric, [*submissions[:who], better, *submissions[who + 1 :]])}
+    after = {r.hotkey: r.place for r in rank(metric, [*submissions[:who], better, *submissions[who + 1 :]])}
     assert (after[mine.hotkey] or math.inf) <= before
+
+
+# --- other rules, images
+
+
+def test_the_scores_are_the_rules():
+    rules = Rules(score_best=5, score_other=1, score_worst=-2, penalised_above=2, penalised_share=0.5)
+    assert [r.score for r in rank(LOSS, field(0.1, 0.2, 0.3, 0.4, None), rules)] == [5, 1, -2, -2, -2]
+    assert [r.score for r in rank(LOSS, field(None, math.nan), rules)] == [1, 1]
+
+
+def test_an_image_loss_weighs_losses_with_and_without_a_prompt():
+    assert image_loss([1.0, 3.0], [4.0], Rules()) == 0.25 * 2.0 + 0.75 * 4.0
+    assert image_loss([1.0], [4.0], Rules(image_text_guided_share=1.0)) == 1.0
+
+
+@pytest.mark.parametrize(("guided", "free"), [([], [1.0]), ([1.0], []), ([], [])])
+def test_an_image_loss_of_an_empty_list_is_invalid(guided: list[float], free: list[float]):
+    assert math.isnan(image_loss(guided, free, Rules()))
+
+
+@given(st.lists(st.floats(0, 10), min_size=1), st.lists(st.floats(0, 10), min_size=1))
+def test_an_image_loss_lies_between_its_means(guided: list[float], free: list[float]):
+    loss = image_loss(guided, free, Rules())
+    assert min(*guided, *free) - 1e-9 <= loss <= max(*guided, *free) + 1e-9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 from tests.builders import miners
 from tests.core.arena import Arena
 from tourney_ray.core.ids import TaskPlace, task_id
-from tourney_ray.core.models import RoundType, TaskType, TournamentType
+from tourney_ray.core.models import RoundType, TaskOrigin, TaskType, TournamentType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.tasks import (
     assign_nodes_to_tournament_tasks,
     choose_task,
     draw_text_task_type,
+    model_range_b,
+    queue_key,
+    replacement_range_b,
     slots,
     task_seed,
     training_hours,
@@ -66,6 +70,46 @@ def test_a_boss_round_has_two_of_each_with_big_models():
     requests = [choose_task(SECRET, TEXT, BOSS, TaskPlace("m", slot, 1), Rules()) for slot in range(6)]
     assert Counter(r.task_type for r in requests) == {TaskType.INSTRUCT: 2, TaskType.DPO: 2, TaskType.GRPO: 2}
     assert {r.model_range_b for r in requests} == {(12.0, 71.0)}
+
+
+def test_a_boss_round_of_the_implementation_has_big_models_now_and_then():
+    god = Rules.preset("god-2025-12")
+    asked = [choose_task(SECRET, TEXT, BOSS, TaskPlace(f"round_009_pair_{i:03d}", 0, 1), god) for i in range(200)]
+    ranges = Counter(r.model_range_b for r in asked)
+    assert set(ranges) == {(12.0, 71.0), (0.1, 12.0)}
+    assert 20 <= ranges[12.0, 71.0] <= 60
+
+
+@pytest.mark.parametrize(("share", "u", "big"), [(0.2, 0.19, True), (0.2, 0.2, False), (1.0, 1.0, True), (0, 0, False)])
+def test_a_boss_model_is_big_below_the_share(share: float, u: float, big: bool):
+    rules = Rules(boss_big_model_share=share)
+    assert model_range_b(BOSS, rules, u) == ((12.0, 71.0) if big else (0.1, 12.0))
+    assert model_range_b(KNOCKOUT, rules, u) == (0.1, 12.0)
+    assert model_range_b(GROUP, rules, u) == (0.1, 4.0)
+
+
+def test_the_size_of_a_boss_model_does_not_change_with_the_try():
+    god = Rules.preset("god-2025-12")
+    places = [[TaskPlace("round_003_pair_001", slot, attempt) for attempt in (1, 2, 3)] for slot in range(6)]
+    assert all(len({choose_task(SECRET, TEXT, BOSS, p, god).model_range_b for p in tries}) == 1 for tries in places)
+
+
+@given(st.integers(1, 10**12))
+def test_a_replacement_has_about_the_size_of_what_it_replaces(params: int):
+    low, high = replacement_range_b(params, Rules())
+    assert (low, high) == pytest.approx((0.8 * params / 1e9, 1.2 * params / 1e9), rel=1e-12)
+
+
+def test_the_queue_is_in_order_of_priority_then_age():
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    waiting = [
+        (TaskOrigin.BENCHMARK, 1),
+        (TaskOrigin.TOURNAMENT, 9),
+        (TaskOrigin.TOURNAMENT, 2),
+        (TaskOrigin.ORGANIC, 9),
+    ]
+    ordered = sorted(waiting, key=lambda w: queue_key(w[0], day.replace(minute=w[1]), Rules()))
+    assert ordered == [waiting[3], waiting[2], waiting[1], waiting[0]]
 
 
 @pytest.mark.parametrize("shape", list(RoundType))

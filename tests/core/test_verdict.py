@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from tourney_ray.core.events import Ranked, TaskDecided
 from tourney_ray.core.models import LOSS, REWARD, Metric, TaskStatus
-from tourney_ray.core.rules import Rules
+from tourney_ray.core.rules import BossEquality, Rules
 from tourney_ray.core.scoring import Submission, rank_task
 from tourney_ray.core.verdict import (
     boss_margin,
+    challenger_wins,
     decide_boss_round,
     decide_boss_task,
     decide_group,
@@ -24,15 +26,25 @@ from tourney_ray.core.verdict import (
 finite = st.floats(-1e6, 1e6)
 
 
+def rank(metric: Metric, submissions: Sequence[Submission], rules: Rules | None = None) -> tuple[Ranked, ...]:
+    return rank_task(metric, submissions, rules or Rules())
+
+
 def ranking(metric: Metric, *values: float | None) -> tuple[Ranked, ...]:
-    return rank_task(metric, [Submission(f"e{i}", i, value) for i, value in enumerate(values)])
+    return rank(metric, [Submission(f"e{i}", i, value) for i, value in enumerate(values)])
 
 
-def boss(metric: Metric, champion: float | None, challenger: float | None, margin: float = 0.1) -> str:
+def boss(
+    metric: Metric,
+    champion: float | None,
+    challenger: float | None,
+    margin: float = 0.1,
+    equality: BossEquality = "champion",
+) -> str:
     by_hotkey = {
-        r.hotkey: r for r in rank_task(metric, [Submission("champ", -1, champion), Submission("rival", 0, challenger)])
+        r.hotkey: r for r in rank(metric, [Submission("champ", -1, champion), Submission("rival", 0, challenger)])
     }
-    return decide_boss_task(metric, by_hotkey["champ"], by_hotkey["rival"], margin)[0]
+    return decide_boss_task(metric, by_hotkey["champ"], by_hotkey["rival"], margin, equality)[0]
 
 
 # --- groups
@@ -144,6 +156,40 @@ def test_a_challenger_must_be_strictly_better_than_the_margin(
 
 
 @pytest.mark.parametrize(
+    ("metric", "champion", "challenger", "winner"),
+    [
+        (LOSS, 2.0, 1.5, "rival"),
+        (LOSS, 2.0, math.nextafter(1.5, 2), "champ"),
+        (REWARD, 2.0, 2.5, "rival"),
+        (REWARD, 2.0, math.nextafter(2.5, 2), "champ"),
+        (LOSS, -2.0, -2.5, "champ"),  # not both positive: equality stays the champion's
+        (REWARD, -2.0, -1.5, "champ"),
+        (LOSS, 0.0, 0.0, "champ"),
+        (REWARD, -2.0, 0.5, "rival"),
+        (LOSS, 2.0, -0.5, "rival"),
+    ],
+)
+def test_equality_may_be_the_challengers_where_both_are_positive(
+    metric: Metric, champion: float, challenger: float, winner: str
+):
+    assert boss(metric, champion, challenger, margin=0.25, equality="challenger") == winner
+
+
+def test_a_challenger_that_is_exactly_good_enough_reaches_the_bound():
+    valid = rank(LOSS, [Submission("champ", -1, 2.0), Submission("rival", 0, 1.5)])
+    _, because = decide_boss_task(LOSS, valid[1], valid[0], 0.25, "challenger")
+    assert because.startswith("the challenger's loss 1.5 reaches 1.5, the champion's 2 bettered by 25 %")
+
+
+@given(finite, finite, st.floats(0.01, 0.2), st.sampled_from([LOSS, REWARD]))
+def test_who_has_equality_matters_at_the_bound_only(b: float, c: float, margin: float, metric: Metric):
+    one, bound = challenger_wins(metric, b, c, margin, "champion")
+    other, _ = challenger_wins(metric, b, c, margin, "challenger")
+    assert one == other or math.isclose(c, bound, rel_tol=1e-12)
+    assert other or not one or math.isclose(c, bound, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize(
     ("champion", "challenger", "winner"),
     [
         (None, None, "champ"),
@@ -159,12 +205,12 @@ def test_missing_values_of_a_boss_task(metric: Metric, champion: float | None, c
 
 
 def test_reasons_of_a_boss_task_name_the_bound():
-    ranked = rank_task(LOSS, [Submission("champ", -1, 2.0), Submission("rival", 0, 1.0)])
-    winner, because = decide_boss_task(LOSS, ranked[1], ranked[0], 0.125)
+    ranked = rank(LOSS, [Submission("champ", -1, 2.0), Submission("rival", 0, 1.0)])
+    winner, because = decide_boss_task(LOSS, ranked[1], ranked[0], 0.125, "champion")
     assert winner == "rival"
     assert because == "the challenger's loss 1 beats 1.75, the champion's 2 bettered by 12.5 %"
     valid, invalid = ranking(LOSS, 1.0, None)
-    _, missing = decide_boss_task(LOSS, valid, invalid, 0.1)
+    _, missing = decide_boss_task(LOSS, valid, invalid, 0.1, "champion")
     assert missing == (
         "the challenger is not ranked: the metric is none, not a finite number; the champion keeps the task"
     )

@@ -53,10 +53,26 @@ def test_a_rank_outside_the_participants_is_an_error(rank: int):
 
 @given(st.integers(2, 300), st.floats(1, 1000))
 def test_declines_sum_to_one_and_never_rise(count: int, rate: float):
-    shares = [exponential_decline_mapping(count, rank, rate) for rank in range(1, count + 1)]
+    rules = Rules(weight_decay_rate=rate)
+    shares = [exponential_decline_mapping(count, rank, rules) for rank in range(1, count + 1)]
     assert math.fsum(shares) == pytest.approx(1.0, abs=EXACT)
     assert shares == sorted(shares, reverse=True)
     assert shares[0] / shares[-1] == pytest.approx(rate, rel=1e-9)
+
+
+def test_geometric_declines_of_two_and_three():
+    god = Rules.preset("god-2025-12")
+    assert [exponential_decline_mapping(2, r, god) for r in (1, 2)] == pytest.approx([1 / 1.3, 0.3 / 1.3], rel=EXACT)
+    three = [exponential_decline_mapping(3, r, god) for r in (1, 2, 3)]
+    assert three == pytest.approx([1 / 1.39, 0.3 / 1.39, 0.09 / 1.39], rel=EXACT)
+
+
+@given(st.integers(2, 300), st.floats(0.01, 1))
+def test_geometric_declines_sum_to_one_and_keep_their_ratio(count: int, base: float):
+    rules = Rules(weight_mapping="geometric", weight_decay_base=base)
+    shares = [exponential_decline_mapping(count, rank, rules) for rank in range(1, count + 1)]
+    assert math.fsum(shares) == pytest.approx(1.0, abs=EXACT)
+    assert shares[1] == pytest.approx(shares[0] * base, rel=1e-9)
 
 
 # --- points
@@ -75,11 +91,11 @@ def test_nobody_won_nobody_scores():
 
 
 def rows(points: dict[str, float], winner: str | None, dethroned: str | None) -> list[tuple[str, int, float]]:
-    return [(s.hotkey, s.place, s.weight) for s in standings(points, winner, dethroned, 8)]
+    return [(s.hotkey, s.place, s.weight) for s in standings(points, winner, dethroned, Rules())]
 
 
 def test_winner_first_then_the_dethroned_then_by_points():
-    placed = standings({"a": 0.3, "b": 0.9, "old": 5.0}, "new", "old", 8)
+    placed = standings({"a": 0.3, "b": 0.9, "old": 5.0}, "new", "old", Rules())
     assert [(s.hotkey, s.place, s.points) for s in placed] == [
         ("new", 1, 0.0),
         ("old", 2, 5.0),
@@ -101,7 +117,7 @@ def test_a_lone_winner_gets_the_whole_weight():
 
 
 def test_nobody_at_all_has_no_standings():
-    assert standings({}, None, None, 8) == ()
+    assert standings({}, None, None, Rules()) == ()
 
 
 def test_a_vacant_title_leaves_the_places_to_the_points():
@@ -115,7 +131,7 @@ def test_standings_sum_to_one_and_fall_with_the_place(
     if winner == dethroned:
         dethroned = None
     points = {h: n * 0.15 for h, n in wins.items()}
-    placed = standings(points, winner, dethroned, rate)
+    placed = standings(points, winner, dethroned, Rules(weight_decay_rate=rate))
     everyone = {*points, *(h for h in (winner, dethroned) if h)}
     assert {s.hotkey for s in placed} == everyone
     assert len(placed) == len(everyone)

@@ -7,21 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from tests.builders import START, Played, credit, entries
-from tests.builders_eventful import eventful
-from tourney_ray.core import events as e
 from tourney_ray.core.chain import chain, entry_hash
 from tourney_ray.core.state import State
 from tourney_ray.errors import (
     ConfigError,
-    IllegalTransition,
-    JournalConflict,
     NotAllowed,
     StorageUnavailable,
     UserError,
@@ -70,27 +65,6 @@ def edit(database: Path, sql: str) -> None:
     connection.close()
 
 
-def test_a_new_journal_is_empty(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
-    journal = opened(tmp_path / "state")
-    assert journal.last is None
-    assert journal.state == State()
-    assert list(journal.entries()) == []
-    assert journal.append([], START) == []
-    assert (tmp_path / "state" / "journal.duckdb").exists()
-
-
-def test_what_was_recorded_is_read_back(folder: Path, opened: Callable[[Path], Journal], played: Played) -> None:
-    journal = opened(folder)
-    assert journal.state == played.state
-    assert list(journal.entries()) == entries(played.facts)
-    assert [entry.seq for entry in journal.entries(after=journal.state.seq - 2)] == [
-        journal.state.seq - 1,
-        len(played.facts),
-    ]
-    assert journal.last == entries(played.facts)[-1]
-    assert [entry.fact for entry in read_copy(folder / "journal.jsonl")] == [fact for fact, _ in played.facts]
-
-
 def test_appending_gives_the_chained_entries(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
     journal = opened(tmp_path / "other.duckdb")
     given = journal.append([credit("a"), credit("b")], START)
@@ -98,40 +72,15 @@ def test_appending_gives_the_chained_entries(tmp_path: Path, opened: Callable[[P
     assert (tmp_path / "other.jsonl").read_bytes() == b"".join(map(entry_line, given))
 
 
-def test_time_never_goes_back(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
-    journal = opened(tmp_path)
-    journal.append([credit("a")], START)
-    (entry,) = journal.append([credit("b")], START - timedelta(hours=1))
-    assert entry.at == START
-    with pytest.raises(ValueError, match="no time zone"):
-        journal.append([credit("c")], datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
-
-
-def test_an_append_that_fails_changes_nothing(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+def test_a_number_that_no_table_can_hold_changes_nothing(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
     journal = opened(tmp_path)
     journal.append([credit("a")], START)
     before, copied = journal.state, (tmp_path / "journal.jsonl").read_bytes()
-    stranger = e.EntrantRefused(tournament_id="none", hotkey="a", number=1, because="")
-    with pytest.raises(IllegalTransition):
-        journal.append([credit("b"), stranger], START)
-    too_much = credit("c", rao=2**70)
     with pytest.raises(StorageUnavailable, match="facts 2 to 3 cannot be recorded"):
-        journal.append([credit("b"), too_much], START)
+        journal.append([credit("b"), credit("c", rao=2**70)], START)
     assert journal.state is before
-    assert len(list(journal.entries())) == 1
     assert journal.connection.execute("SELECT count(*) FROM transfers").fetchone() == (1,)
     assert (tmp_path / "journal.jsonl").read_bytes() == copied
-    journal.append([credit("b")], START)
-    assert journal.state.seq == 2
-
-
-def test_a_second_writer_of_the_same_process_is_refused(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    one.append([credit("a")], START)
-    with pytest.raises(JournalConflict, match="ends with fact 1, this writer knows 0"):
-        other.append([credit("b")], START)
-    assert other.state == State()
-    one.append([credit("b")], START)
 
 
 def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
@@ -258,13 +207,3 @@ def complaint(database: Path, played: Played) -> str:
     assert journal.state == played.state
     journal.close()
     return ""
-
-
-def test_every_kind_of_fact_survives(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
-    played = eventful()
-    assert {fact.kind for fact, _ in played.facts} == set(e.FACT.json_schema()["discriminator"]["mapping"])
-    journal = opened(tmp_path)
-    for start in range(0, len(played.facts), 20):
-        chunk = played.facts[start : start + 20]
-        journal.append([fact for fact, _ in chunk], chunk[-1][1])
-    assert [entry.body for entry in journal.entries()] == [fact.model_dump_json() for fact, _ in played.facts]

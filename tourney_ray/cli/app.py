@@ -95,6 +95,21 @@ def audit(journal: Path) -> None:
 
 
 @cli.command()
+@click.option("--entrants", type=click.IntRange(min=8), default=None, help="Miners of a tournament; default: 8 to 14.")
+@click.option("--nodes", default="2x8H100,1x4H100,2x1A100", show_default=True, help="COUNTxGPUSTYPE, comma-separated.")
+@click.option("--seeds", default="0..9", show_default=True, help="A..B, both included, or one number.")
+@click.option("--faults", default="all", show_default=True, help="all, none, or kinds, comma-separated.")
+@click.option("--rules", "preset", default="spec", show_default=True, help="Preset of the rules.")
+@click.option("--jobs", type=click.IntRange(min=1), default=None, help="Processes; default: one per core.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
+def simulate(as_json: bool, **options: Any) -> None:
+    """Play whole tournaments in virtual time, with seeded faults and without, and check every fact of them."""
+    from tourney_ray.cli.simulate import run_simulate
+
+    run_simulate(as_json, **options)
+
+
+@cli.command()
 @click.option("--kind", required=True, help="Kind of task; this version evaluates `instruct`.")
 @click.option("--base", required=True, type=click.Path(path_type=Path), help="Folder of the base model.")
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Folder of the trained model.")

@@ -9,9 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from tourney_ray.core.models import RoundType
-from tourney_ray.core.rules import Rules
-
 SEED_BYTES = 32
 
 
@@ -44,22 +41,10 @@ def drawn_order(seed: str, round_number: int, purpose: str, items: Iterable[str]
     return sorted(items, key=lambda item: (position(seed, round_number, purpose, item), item))
 
 
-def round_type(entrants: int, rules: Rules) -> RoundType:
-    """The shape of a round of so many entrants, the champion not counted (RULES §3)."""
-    return RoundType.GROUP if entrants > rules.knockout_at_most else RoundType.KNOCKOUT
-
-
-def draw_pairs(
-    seed: str, round_number: int, placed: Sequence[str]
-) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Pairs and byes of a knock-out. `placed` lists the entrants, best placed first.
-
-    With an odd number the best placed has the bye; neighbours in the drawn order are pairs.
-    """
-    byes = tuple(placed[: len(placed) % 2])
-    order = drawn_order(seed, round_number, "pair", placed[len(byes) :])
-    pairs = tuple((order[i], order[i + 1]) for i in range(0, len(order), 2))
-    return pairs, byes
+def draw_pairs(seed: str, round_number: int, players: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Neighbours in the drawn order, as pairs; raises `ValueError` for an odd number of players."""
+    order = drawn_order(seed, round_number, "pair", players)
+    return tuple(zip(order[::2], order[1::2], strict=True))
 
 
 def draw_groups(seed: str, round_number: int, entrants: Sequence[str], groups: int) -> tuple[tuple[str, ...], ...]:

@@ -244,6 +244,8 @@ class LeaseEnded(Record):
     task_id: str
     hotkey: Hotkey
     attempt_id: str
+    witness: Literal["watcher", "fence"] = "watcher"
+    """Who knows: somebody on the node that looked, or the person who fenced it."""
     because: str
 
 

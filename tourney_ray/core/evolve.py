@@ -44,8 +44,15 @@ def is_known(state: State, fact: e.Fact) -> bool:
             return fact.transfer_id in state.transfers
         case e.LeaseEnded():
             return fact.attempt_id not in state.leases
+        case e.AttemptRunning():
+            return fact.attempt_id not in state.leases or _runs(state, fact)
         case _:
             return False
+
+
+def _runs(state: State, fact: e.AttemptRunning) -> bool:
+    training = _tournament(state, fact.tournament_id).tasks[fact.task_id].trainings[fact.hotkey]
+    return any(a.attempt_id == fact.attempt_id and a.running_at is not None for a in training.attempts[-1:])
 
 
 def _within(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:  # noqa: PLR0911 - a line per fact

@@ -32,6 +32,11 @@ def pair_id(round_id: str, number: int) -> str:
     return f"{round_id}_pair_{number:03d}"
 
 
+def publication_name(tournament_type: TournamentType, tournament_id: str, position: int) -> str:
+    """`god-{type}-{tid}-position-{1|2}`, - for each _ of the id: where a tree is published (RULES §10)."""
+    return f"god-{tournament_type.value}-{tournament_id.replace('_', '-')}-position-{position}"
+
+
 @dataclass(frozen=True, slots=True)
 class TaskPlace:
     """Where a task stands: the match, the slot in it (from 0), and which try at preparing one for it (from 1)."""

@@ -97,6 +97,7 @@ def _end(lease: Lease, because: str) -> e.LeaseEnded:
         task_id=lease.task_id,
         hotkey=lease.hotkey,
         attempt_id=lease.attempt_id,
+        witness="fence",
         because=because,
     )
 

@@ -67,6 +67,14 @@ class TaskType(StrEnum):
     IMAGE = "ImageTask"
 
 
+class TaskOrigin(StrEnum):
+    """Who wants a task: a paying customer, a tournament, or whoever compares champions."""
+
+    ORGANIC = "organic"
+    TOURNAMENT = "tournament"
+    BENCHMARK = "benchmark"
+
+
 class TaskStatus(StrEnum):
     """Life of a task: its entrants train, their checkpoints are evaluated, a ranking stands or nothing could."""
 

@@ -5,11 +5,16 @@ Whoever reads entries that somebody else may have touched goes through here; not
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+
 from pydantic import ValidationError
 
 from tourney_ray.core.chain import GENESIS, Entry, entry_hash
 from tourney_ray.core.events import Fact
 from tourney_ray.core.evolve import evolve
+from tourney_ray.core.quoting import shown
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference, IllegalTransition
 
@@ -17,35 +22,53 @@ from tourney_ray.errors import AuditDifference, IllegalTransition
 def read_fact(previous: Entry | None, entry: Entry) -> Fact:
     """The fact of `entry`; raises `AuditDifference` unless the entry is whole and is the next one after `previous`."""
     if fault := _fault(previous, entry):
-        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): {fault}")
+        raise refusal(entry, fault)
     try:
         fact = entry.fact
     except ValidationError as error:
-        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body is no fact: {spell(error)}") from error
+        raise refusal(entry, f"its body is no fact: {spell(error)}") from error
     if fact.kind != entry.kind:
-        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body is a {fact.kind}")
+        raise refusal(entry, f"its body is a {fact.kind}")
     if fact.model_dump_json() != entry.body:
-        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): its body says things twice or in another form")
+        raise refusal(entry, "its body says things twice or in another form")
     return fact
 
 
 def follow(state: State, fact: Fact, entry: Entry) -> State:
     """The state after the fact of `entry`; raises `AuditDifference` when the fact cannot follow."""
-    try:
+    with judged(entry):
         return evolve(state, fact, entry.at)
-    except (IllegalTransition, LookupError, ValueError) as error:
-        raise AuditDifference(f"fact {entry.seq} ({entry.kind}): {error}") from error
+
+
+@contextmanager
+def judged(entry: Entry) -> Generator[None]:
+    """What the rules stumble over inside is an `AuditDifference` of `entry`: somebody wrote what they never give."""
+    try:
+        yield
+    except IllegalTransition as error:
+        raise refusal(entry, error.message) from error
+    except LookupError as error:
+        raise refusal(entry, f"it needs what is not there: {error}") from error
+    except (ArithmeticError, ValueError) as error:
+        raise refusal(entry, f"nothing can be computed from it: {error}") from error
+
+
+def refusal(entry: Entry, why: str) -> AuditDifference:
+    """The error that names `entry` and says why, in one line whatever a stranger has written there."""
+    return AuditDifference(f"fact {shown(str(entry.seq), 24)} ({shown(entry.kind, 40)}): {shown(why, 400)}")
 
 
 def spell(error: ValidationError) -> str:
     """The first complaint of a validation in one line: `field.path: what is wrong`."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    return shown(f"{place}: {first['msg']}" if place else first["msg"])
 
 
 def _fault(previous: Entry | None, entry: Entry) -> str:
     due = previous.seq + 1 if previous else 1
+    if entry.at.utcoffset() != timedelta(0):
+        return "its time is not in UTC: it was altered"
     if entry.seq != due:
         return f"fact {due} is due: entries are missing, repeated or out of order"
     if entry.previous != (previous.hash if previous else GENESIS):

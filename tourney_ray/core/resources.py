@@ -1,9 +1,15 @@
-"""Which GPUs a training needs (RULES §5)."""
+"""Which GPUs a training needs, and how large a model is by its name (RULES §5)."""
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
+
 from tourney_ray.core.models import GpuRequirement, TaskType
 from tourney_ray.core.rules import Rules
+
+SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)
+"""A number that is a word's beginning, then B or M as the end of its letters: neither `8bit`, nor the 7 of `8x7B`."""
 
 
 def get_tournament_gpu_requirement(task_type: TaskType, model_params: int | None, rules: Rules) -> GpuRequirement:
@@ -24,6 +30,18 @@ def get_tournament_gpu_requirement(task_type: TaskType, model_params: int | None
     if size_b <= rules.gpu_threshold_for_8x_h100:
         return GpuRequirement.H100_4X
     return GpuRequirement.H100_8X
+
+
+def model_size_from_name(name: str) -> int | None:
+    """Parameters of the model that `org/name` names as in `0.5B`, `70b` or `135M`; None where the name does not tell.
+
+    A size in B goes before one in M, which may be a length of context. Two different sizes tell nothing.
+    """
+    sizes: dict[str, set[int]] = {"b": set(), "m": set()}
+    for number, unit in SIZE.findall(name.rsplit("/", 1)[-1]):
+        sizes[unit.lower()].add(int(Decimal(number) * (10**9 if unit in "bB" else 10**6)))
+    found = sizes["b"] or sizes["m"]
+    return (found.pop() or None) if len(found) == 1 else None
 
 
 def _multiplier(task_type: TaskType, rules: Rules) -> float:

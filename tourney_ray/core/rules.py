@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
-from tourney_ray.core.models import Record, TaskType, TournamentType
+from tourney_ray.core.models import Record, TaskOrigin, TaskType, TournamentType
+from tourney_ray.core.presets import preset_fields
 
 ROUNDING = 1e-9
 """How far from 1 shares may sum."""
@@ -18,6 +19,10 @@ ROUNDING = 1e-9
 Range = tuple[float, float]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BossEquality = Literal["champion", "challenger"]
+WeightMapping = Literal["spread", "geometric"]
+
+RANGES = ("group_model_range_b", "knockout_model_range_b", "boss_model_range_b", "image_hours", "replacement_size")
 
 
 class HoursBand(Record):
@@ -28,9 +33,14 @@ class HoursBand(Record):
 
 
 class Rules(Record):
-    """The rules of one tournament, every number finite. Presets: `Rules()` is `spec`."""
+    """The rules of one tournament, every number finite. `Rules()` is `spec`, `Rules.preset` has the others."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """The rules of that preset; raises `ValueError` with the presets' names for any other."""
+        return cls.model_validate(preset_fields(name))
 
     # Registration (RULES §1, §2)
     tournament_interval_hours: Positive = 72
@@ -52,6 +62,14 @@ class Rules(Record):
     """With more entrants than this, a group round comes first."""
     group_advance: int = Field(default=8, ge=1)
     """How many of a group advance."""
+    group_size: int | None = Field(default=None, ge=2)
+    """Entrants of a group round per group, rounded up to whole groups; None: one group, so that all are compared on the
+    same task.
+    """
+    group_size_least: int = Field(default=20, ge=2)
+    """Where the groups would be smaller than this, there is one fewer: in a small group most would advance."""
+    champion_evens_rounds: bool = False
+    """Whether the champion joins or leaves the players to make them even; else it waits for the boss round."""
 
     # Tasks (RULES §4)
     group_task: TaskType = TaskType.INSTRUCT
@@ -77,6 +95,16 @@ class Rules(Record):
     """Size of a group task's model, 10⁹ parameters, both ends included."""
     knockout_model_range_b: Range = (0.1, 12.0)
     boss_model_range_b: Range = (12.0, 71.0)
+    boss_big_model_share: Share = 1.0
+    """Chance that a new task of the boss round has a model of the boss range, else of the knock-out range."""
+    replacement_size: Range = (0.8, 1.2)
+    """Smallest and largest model, relative to that of a task that could not be prepared, of the one in its place."""
+    history_min_scores: int = Field(default=2, ge=1)
+    """Finite scores that make a past task fit for a boss round: fewer may have been an accident."""
+    history_from: AwareDatetime | None = None
+    """Past tasks made before this moment are not used; None: however old they are."""
+    history_until: AwareDatetime | None = None
+    """Past tasks made at this moment or later are not used; None: however new they are."""
     group_hours: int = Field(default=2, ge=1)
     """Time limit of a group task, hours."""
     text_hours: tuple[HoursBand, ...] = (
@@ -116,23 +144,46 @@ class Rules(Record):
     """Memory of a training container."""
     training_nano_cpus: int = Field(default=8_000_000_000, gt=0)
     """Processor time of a training container, 10⁻⁹ CPUs."""
+    priority: dict[TaskOrigin, int] = Field(
+        default_factory=lambda: {TaskOrigin.ORGANIC: 1, TaskOrigin.TOURNAMENT: 2, TaskOrigin.BENCHMARK: 3}
+    )
+    """Place in the queue for GPUs by who wants the training, the lowest number first: whoever pays waits least."""
 
     # Ranking and verdicts (RULES §7, §8)
     max_evaluations: int = Field(default=4, ge=1)
     """How often a task is evaluated, in all, when nobody has a valid metric."""
+    score_best: int = 3
+    """Score of the best valid entrant of a task."""
+    score_other: int = 0
+    """Score of the valid ones behind it, and of everybody where nobody is valid."""
+    score_worst: int = -1
+    """Score of the last ones of a large field, and of the invalid where anybody is valid."""
+    penalised_above: int = Field(default=8, ge=1)
+    """With more valid entrants than this, the last `penalised_share` of them score worst."""
+    penalised_share: Share = 0.25
+    image_text_guided_share: Share = 0.25
+    """Weight of the losses with a text prompt in an image loss; those without have the rest, being harder to game."""
     boss_margin_first: Share = 0.10
     """Margin that a challenger must beat a champion of one win by, as a share of the champion's metric."""
     boss_margin_decay: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Each further win makes the margin smaller by this factor: a long reign grows easier to end."""
     boss_margin_least: Share = 0.03
+    boss_equality: BossEquality = "champion"
+    """Whose a task is when the challenger is better by the margin exactly: who holds the title need not be better."""
 
     # Points and weights (RULES §9)
     type_weight: dict[TournamentType, Share] = Field(
         default_factory=lambda: {TournamentType.TEXT: 0.15, TournamentType.IMAGE: 0.10}
     )
     """Points of a task in round 1; also the base share of the type in the emission."""
+    weight_mapping: WeightMapping = "spread"
+    """`spread`: first and last place are a fixed factor apart, however many places there are between them;
+    `geometric`: each place is worth a fixed share of the one before it.
+    """
     weight_decay_rate: Annotated[float, Field(ge=1)] = 8
-    """How much more the first place is worth than the last."""
+    """`spread`: how much more the first place is worth than the last."""
+    weight_decay_base: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """`geometric`: what a place is worth of the one before it."""
     emission_cap: dict[TournamentType, Share] = Field(
         default_factory=lambda: {TournamentType.TEXT: 0.6, TournamentType.IMAGE: 0.4}
     )
@@ -151,9 +202,20 @@ class Rules(Record):
         _check_tasks(self)
         _check_ranges(self)
         _check_shares(self)
-        if self.group_advance > self.knockout_at_most:
-            raise ValueError("group_advance must not be above knockout_at_most, or groups would follow groups for ever")
+        _check_groups(self)
         return self
+
+
+def _check_groups(rules: Rules) -> None:
+    """Every group round leaves fewer than it had, so that there is a last one."""
+    if rules.group_advance > rules.knockout_at_most:
+        raise ValueError("group_advance must not be above knockout_at_most, or groups would follow groups for ever")
+    if rules.champion_evens_rounds and rules.group_advance == rules.knockout_at_most:
+        raise ValueError("group_advance must be below knockout_at_most where the champion may join those who advance")
+    if rules.group_size is None:
+        return
+    if not rules.group_advance < rules.group_size_least <= rules.group_size:
+        raise ValueError("group_advance < group_size_least ≤ group_size must hold, or groups would follow for ever")
 
 
 def _check_tasks(rules: Rules) -> None:
@@ -170,16 +232,20 @@ def _check_ranges(rules: Rules) -> None:
     _rising("gpu thresholds", (getattr(rules, f"gpu_threshold_for_{n}x_h100") for n in (2, 4, 8)))
     _rising("rows of text_hours", (band.rows for band in rules.text_hours))
     ranges: dict[str, Range] = {f"text_hours up to {band.rows} rows": band.hours for band in rules.text_hours}
-    for name in ("group_model_range_b", "knockout_model_range_b", "boss_model_range_b", "image_hours"):
+    for name in RANGES:
         ranges[name] = getattr(rules, name)
     for name, (low, high) in ranges.items():
         if not 0 < low <= high:
             raise ValueError(f"{name} must be a range of positive numbers, not {low:g} to {high:g}")
+    if rules.history_from and rules.history_until and rules.history_from >= rules.history_until:
+        raise ValueError("history_from must be before history_until")
 
 
 def _check_shares(rules: Rules) -> None:
     if any(set(table) != set(TournamentType) for table in (rules.fee_rao, rules.type_weight, rules.emission_cap)):
         raise ValueError("fee_rao, type_weight and emission_cap need a value for each of text and image")
+    if set(rules.priority) != set(TaskOrigin):
+        raise ValueError("priority needs a value for each of organic, tournament and benchmark")
     if any(rules.type_weight[kind] > cap for kind, cap in rules.emission_cap.items()):
         raise ValueError("emission_cap must not be below type_weight, the share without any boost")
     caps = sum(rules.emission_cap.values())

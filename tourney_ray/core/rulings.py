@@ -42,7 +42,7 @@ def _ripe(task: Task) -> bool:
 
 def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fact:
     metric = METRICS[task.task_type]
-    ranking = rank_task(metric, [submission(t, training) for training in task.trainings.values()])
+    ranking = rank_task(metric, [submission(t, training) for training in task.trainings.values()], t.rules)
     valid = sum(r.valid for r in ranking)
     trained = any(training.status is TrainingStatus.SUCCESS for training in task.trainings.values())
     if repeated := _repeat(t, task):
@@ -90,7 +90,8 @@ def _task_winner(
     by_hotkey = {r.hotkey: r for r in ranking}
     if active.round_type is RoundType.BOSS:
         champion, challenger = (by_hotkey[h] for h in match.entrants)
-        return decide_boss_task(metric, champion, challenger, boss_margin(t.champion_wins, t.rules))
+        margin = boss_margin(t.champion_wins, t.rules)
+        return decide_boss_task(metric, champion, challenger, margin, t.rules.boss_equality)
     best = ranking[0]
     if not best.valid:
         return None, "nobody has a valid metric"
@@ -132,9 +133,18 @@ def complete_after_boss_round(t: Tournament, boss: Round) -> e.TournamentComplet
     (match,) = boss.matches.values()
     champion, challenger = match.entrants
     winner = boss.advancing[0]
-    difference = performance_difference([_boss_values(t.tasks[i], champion, challenger) for i in match.tasks.values()])
+    tasks = [t.tasks[i] for i in match.tasks.values()]
+    difference = performance_difference([_boss_values(task, champion, challenger) for task in tasks])
     because = match.decided.because if match.decided else ""
-    return complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    ended = complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    return ended.model_copy(update={"history_difference": _against_history(tasks, champion, challenger)})
+
+
+def _against_history(tasks: Sequence[Task], champion: str, challenger: str) -> float | None:
+    """The challenger's performance difference from the best past metrics (RULES §8); None without past tasks."""
+    past = [task for task in tasks if task.best_historical is not None]
+    values = [(task.best_historical, *_boss_values(task, champion, challenger)) for task in past]
+    return performance_difference([(metric, best, c) for best, metric, _, c in values]) if past else None
 
 
 def _boss_values(task: Task, champion: str, challenger: str) -> tuple[Metric, float | None, float | None]:
@@ -156,7 +166,7 @@ def complete(
         winner=winner,
         title=title,
         performance_difference=difference,
-        standings=standings(points, winner, dethroned, t.rules.weight_decay_rate),
+        standings=standings(points, winner, dethroned, t.rules),
         because=because,
     )
 

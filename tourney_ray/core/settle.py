@@ -11,11 +11,12 @@ from datetime import datetime
 
 from tourney_ray.core import events as e
 from tourney_ray.core import ids
-from tourney_ray.core.draw import draw_groups, draw_pairs, round_type
+from tourney_ray.core.draw import draw_groups, draw_pairs
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.fees import shortfall, spell_rao
 from tourney_ray.core.leases import fenced_leases
 from tourney_ray.core.models import Refusal, RoundStatus, RoundType, TournamentStatus
+from tourney_ray.core.rounds import End, NextRound, next_step
 from tourney_ray.core.rulings import complete, complete_after_boss_round, ripe_matches, ripe_tasks
 from tourney_ray.core.state import Round, State, Tournament
 from tourney_ray.core.tasks import assign_nodes_to_tournament_tasks, slots
@@ -118,90 +119,72 @@ def _refuse(t: Tournament, hotkey: str, because: str) -> e.EntrantRefused:
 # --- rounds
 
 
-def _create_first_round(t: Tournament) -> e.RoundDrawn:
-    return _draw(t, list(t.entrants))
+def _create_first_round(t: Tournament) -> e.Fact:
+    return _follow(t, tuple(t.entrants))
 
 
-def _draw(t: Tournament, placed: Sequence[str]) -> e.RoundDrawn:
-    """The next round of these entrants, best placed first; the champion waits for the boss round."""
+def _next_step(t: Tournament, done: Round) -> e.Fact:
+    return complete_after_boss_round(t, done) if done.round_type is RoundType.BOSS else _follow(t, done.advancing)
+
+
+def _follow(t: Tournament, survivors: Sequence[str]) -> e.Fact:
+    """What follows with these survivors, best placed first: the next round, or the end."""
+    step = next_step(survivors, t.champion.hotkey if t.champion else None, len(t.rounds) + 1, t.rules)
+    return complete(t, step.winner, step.title, 0.0, step.because) if isinstance(step, End) else _round_drawn(t, step)
+
+
+def _round_drawn(t: Tournament, step: NextRound) -> e.RoundDrawn:
     number = len(t.rounds) + 1
     round_id = ids.round_id(t.tournament_id, number)
-    kind = round_type(len(placed), t.rules)
-    if kind is RoundType.GROUP:
-        groups = draw_groups(t.seed, number, placed, 1)
-        matches = [(ids.group_id(round_id, i), group) for i, group in enumerate(groups, start=1)]
-        because = f"{len(placed)} entrants are more than {t.rules.knockout_at_most}: one group"
-        because += f", the best {t.rules.group_advance} advance"
-        return _round_drawn(t, number, kind, matches, (), because)
-    pairs, byes = draw_pairs(t.seed, number, placed)
-    because = f"{len(placed)} entrants: knock-out in pairs drawn by seed {t.seed[:12]}"
-    because += f"; {byes[0]}, the best placed of an odd number, has a bye" if byes else ""
-    return _round_drawn(
-        t, number, kind, [(ids.pair_id(round_id, i), p) for i, p in enumerate(pairs, start=1)], byes, because
-    )
-
-
-def _round_drawn(
-    t: Tournament,
-    number: int,
-    kind: RoundType,
-    matches: Sequence[tuple[str, Sequence[str]]],
-    byes: tuple[str, ...],
-    because: str,
-) -> e.RoundDrawn:
     return e.RoundDrawn(
         tournament_id=t.tournament_id,
-        round_id=ids.round_id(t.tournament_id, number),
+        round_id=round_id,
         number=number,
-        round_type=kind,
-        matches=tuple(e.MatchDrawn(match_id=match_id, entrants=tuple(entrants)) for match_id, entrants in matches),
-        byes=byes,
-        because=because,
+        round_type=step.round_type,
+        matches=tuple(e.MatchDrawn(match_id=i, entrants=entrants) for i, entrants in _matches(t, round_id, step)),
+        byes=(step.bye,) if step.bye else (),
+        because=step.because + _conditions(t, step),
     )
+
+
+def _matches(t: Tournament, round_id: str, step: NextRound) -> list[tuple[str, tuple[str, ...]]]:
+    """Ids and entrants of a round's matches, as drawn; the boss round has nothing to draw."""
+    number = len(t.rounds) + 1
+    if step.round_type is RoundType.GROUP:
+        groups = draw_groups(t.seed, number, step.players, step.groups)
+        return [(ids.group_id(round_id, i), group) for i, group in enumerate(groups, start=1)]
+    boss = step.round_type is RoundType.BOSS
+    pairs = [step.players] if boss else draw_pairs(t.seed, number, step.players)
+    return [(ids.pair_id(round_id, i), pair) for i, pair in enumerate(pairs, start=1)]
+
+
+def _conditions(t: Tournament, step: NextRound) -> str:
+    if step.round_type is not RoundType.BOSS:
+        return f"; drawn by seed {t.seed[:12]}"
+    tasks, margin = slots(t.tournament_type, RoundType.BOSS, t.rules), boss_margin(t.champion_wins, t.rules)
+    return f" in {tasks} tasks, with a margin of {100 * margin:.4g} % after {t.champion_wins} wins"
 
 
 def _ripe_round(t: Tournament, active: Round) -> list[e.Fact]:
-    decisions = [m.decided for m in active.matches.values()]
-    if not all(decisions):
+    decisions = [m.decided for m in active.matches.values() if m.decided]
+    if len(decisions) < len(active.matches):
         return []
-    through = {h for d in decisions if d for h in d.advancing} | set(active.byes)
-    before = t.rounds[-2].advancing if len(t.rounds) > 1 else tuple(t.entrants)
-    if active.round_type is RoundType.GROUP:
-        advancing = tuple(h for d in decisions if d for h in d.advancing)
-    elif active.round_type is RoundType.BOSS:
-        advancing = tuple(through)
-    else:
-        advancing = tuple(h for h in before if h in through)
+    advancing = _advancing(t, active, decisions)
     because = f"all {len(decisions)} matches of round {active.number} are decided, {len(advancing)} advance"
     return [
         e.RoundCompleted(tournament_id=t.tournament_id, round_id=active.round_id, advancing=advancing, because=because)
     ]
 
 
-def _next_step(t: Tournament, done: Round) -> e.Fact:
-    survivors = done.advancing
-    if done.round_type is RoundType.BOSS:
-        return complete_after_boss_round(t, done)
-    if len(survivors) > 1:
-        return _draw(t, survivors)
-    if len(survivors) == 1 and t.champion:
-        return _draw_boss_round(t, t.champion.hotkey, survivors[0])
-    if survivors:
-        return complete(
-            t, survivors[0], "uncontested", 0.0, f"{survivors[0]} is the last one standing; no champion to beat"
-        )
-    if t.champion:
-        return complete(t, t.champion.hotkey, "defended", 0.0, "nobody survived: the champion keeps the title")
-    return complete(t, None, "vacant", 0.0, "nobody survived and there is no champion: the title is vacant")
+def _advancing(t: Tournament, active: Round, decisions: Sequence[e.MatchDecided]) -> tuple[str, ...]:
+    """Who plays on, best placed first: by place in the group, then by registration; after pairs as they stood before.
 
-
-def _draw_boss_round(t: Tournament, champion: str, challenger: str) -> e.RoundDrawn:
-    number = len(t.rounds) + 1
-    round_id = ids.round_id(t.tournament_id, number)
-    tasks = slots(t.tournament_type, RoundType.BOSS, t.rules)
-    margin = boss_margin(t.champion_wins, t.rules)
-    because = (
-        f"one survivor: {challenger} challenges {champion} in {tasks} tasks, "
-        f"with a margin of {100 * margin:.4g} % after {t.champion_wins} wins"
-    )
-    return _round_drawn(t, number, RoundType.BOSS, [(ids.pair_id(round_id, 1), (champion, challenger))], (), because)
+    A champion that joined the pairs did not stand anywhere: it comes first.
+    """
+    if active.round_type is RoundType.GROUP:
+        placed = [(place, t.registration_rank(h), h) for d in decisions for place, h in enumerate(d.advancing)]
+        return tuple(hotkey for _, _, hotkey in sorted(placed))
+    through = {h for d in decisions for h in d.advancing} | set(active.byes)
+    before = t.rounds[-2].advancing if len(t.rounds) > 1 else tuple(t.entrants)
+    joined = tuple(h for h in through if h not in before)
+    return (*joined, *(h for h in before if h in through))

@@ -141,6 +141,7 @@ class Task:
     task_type: TaskType
     hours: float
     data: TaskData
+    prepared_at: datetime
     gpu_requirement: GpuRequirement
     trainings: dict[str, Training] = field(default_factory=dict[str, Training])
     """By hotkey; empty until the round is active."""
@@ -149,6 +150,7 @@ class Task:
     run: int = 1
     """Which run of the whole task is under way: 2 after a repetition."""
     historical: str | None = None
+    """The past task whose data it repeats."""
     best_historical: float | None = None
     decided: TaskDecided | None = None
 

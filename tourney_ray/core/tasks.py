@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from tourney_ray.core.draw import position
 from tourney_ray.core.events import Assignment
 from tourney_ray.core.ids import TaskPlace, expected_repo_names
-from tourney_ray.core.models import RoundType, TaskType, TournamentType
+from tourney_ray.core.models import RoundType, TaskOrigin, TaskType, TournamentType
 from tourney_ray.core.rules import Range, Rules
 
 
@@ -39,14 +40,26 @@ def choose_task(
 ) -> TaskRequest:
     """The task at that place. Its type follows from match and slot; its seed from the try at preparing it, too."""
     task_type = _task_type(secret_seed, tournament_type, round_type, place, rules)
-    return TaskRequest(task_type, model_range_b(round_type, rules), task_seed(secret_seed, "task", place))
+    u = position(secret_seed, 0, "model-size", f"{place.match}/{place.slot}")
+    return TaskRequest(task_type, model_range_b(round_type, rules, u), task_seed(secret_seed, "task", place))
 
 
-def model_range_b(round_type: RoundType, rules: Rules) -> Range:
-    """Smallest and largest model of a text task in such a round, 10⁹ parameters, both ends included."""
+def model_range_b(round_type: RoundType, rules: Rules, u: float) -> Range:
+    """Smallest and largest model of a text task in such a round, 10⁹ parameters, both ends included.
+
+    `u` in [0, 1] decides in the boss round: below `boss_big_model_share` its own range, else the knock-out's.
+    """
     if round_type is RoundType.GROUP:
         return rules.group_model_range_b
-    return rules.knockout_model_range_b if round_type is RoundType.KNOCKOUT else rules.boss_model_range_b
+    share = rules.boss_big_model_share
+    big = round_type is RoundType.BOSS and (u < share or share == 1.0)
+    return rules.boss_model_range_b if big else rules.knockout_model_range_b
+
+
+def replacement_range_b(model_params: int, rules: Rules) -> Range:
+    """Sizes of the model in place of one of so many parameters whose task could not be prepared, 10⁹ parameters."""
+    low, high = rules.replacement_size
+    return low * model_params / 1e9, high * model_params / 1e9
 
 
 def task_seed(secret_seed: str, purpose: str, place: TaskPlace) -> bytes:
@@ -80,6 +93,11 @@ def assign_nodes_to_tournament_tasks(
         for task_id, hotkeys in tasks
         for hotkey, name in expected_repo_names(tournament_id, task_id, hotkeys).items()
     )
+
+
+def queue_key(origin: TaskOrigin, created_at: datetime, rules: Rules) -> tuple[int, datetime]:
+    """Sorts what waits for GPUs (RULES §6): by priority, within one the older task first."""
+    return rules.priority[origin], created_at
 
 
 def _task_type(

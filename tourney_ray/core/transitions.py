@@ -26,7 +26,7 @@ def progress(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:  # noqa: 
         case e.RoundDrawn():
             return _drawn(t, fact, at)
         case e.TaskPrepared():
-            return _prepared(t, fact)
+            return _prepared(t, fact, at)
         case e.TaskPreparationFailed():
             return _preparation_failed(t, fact, at)
         case e.RoundActivated():
@@ -62,7 +62,7 @@ def _drawn(t: Tournament, fact: e.RoundDrawn, at: datetime) -> Tournament:
     return replace(t, rounds=(*t.rounds, drawn))
 
 
-def _prepared(t: Tournament, fact: e.TaskPrepared) -> Tournament:
+def _prepared(t: Tournament, fact: e.TaskPrepared, at: datetime) -> Tournament:
     match = _pending_match(t, fact)
     need(fact.task_id not in t.tasks, fact, "there is a task of that id")
     task = Task(
@@ -73,6 +73,7 @@ def _prepared(t: Tournament, fact: e.TaskPrepared) -> Tournament:
         task_type=fact.task_type,
         hours=fact.hours,
         data=fact.data,
+        prepared_at=at,
         gpu_requirement=get_tournament_gpu_requirement(fact.task_type, fact.data.model_params, t.rules),
         historical=fact.historical,
         best_historical=fact.best_historical,

@@ -8,7 +8,7 @@ from statistics import median
 
 from tourney_ray.core.events import Ranked, TaskDecided, Verdict
 from tourney_ray.core.models import Metric
-from tourney_ray.core.rules import Rules
+from tourney_ray.core.rules import BossEquality, Rules
 from tourney_ray.core.scoring import ordinal, spell
 
 
@@ -50,20 +50,35 @@ def boss_margin(consecutive_wins: int, rules: Rules) -> float:
     return max(rules.boss_margin_least, rules.boss_margin_first * rules.boss_margin_decay ** (consecutive_wins - 1))
 
 
-def decide_boss_task(metric: Metric, champion: Ranked, challenger: Ranked, margin: float) -> tuple[str, str]:
-    """Winner of one task of the boss round and the reason. Equality, and any doubt, go to the champion."""
+def decide_boss_task(
+    metric: Metric, champion: Ranked, challenger: Ranked, margin: float, equality: BossEquality
+) -> tuple[str, str]:
+    """Winner of one task of the boss round and the reason. Doubt goes to the champion; `equality`: whose a draw is."""
     if not challenger.valid or challenger.value is None:
         return champion.hotkey, f"the challenger is {challenger.because}; the champion keeps the task"
     if not champion.valid or champion.value is None:
         return challenger.hotkey, f"the champion is {champion.because}; the challenger's {metric.name} is valid"
-    bound = metric.improved(champion.value, margin * abs(champion.value))
-    wins = metric.better(challenger.value, bound)
-    relation = "beats" if wins else "does not beat"
+    wins, bound = challenger_wins(metric, champion.value, challenger.value, margin, equality)
+    relation = "beats" if wins and challenger.value != bound else "reaches" if wins else "does not beat"
     because = (
         f"the challenger's {metric.name} {spell(challenger.value)} {relation} {spell(bound)}, "
         f"the champion's {spell(champion.value)} bettered by {100 * margin:.4g} %"
     )
     return (challenger if wins else champion).hotkey, because
+
+
+def challenger_wins(metric: Metric, b: float, c: float, margin: float, equality: BossEquality) -> tuple[bool, float]:
+    """Whether the challenger's `c` takes the task from the champion's `b`, and the bound that it is compared with.
+
+    The bound is `b` bettered by `margin` times |b|, and `c` has to be strictly better. Where equality is the
+    challenger's and both are positive, the bound is b · (1 ∓ margin), which may round otherwise, and `c` has to be no
+    worse.
+    """
+    if equality == "challenger" and b > 0 and c > 0:
+        bound = b * metric.improved(1.0, margin)
+        return not metric.better(bound, c), bound
+    bound = metric.improved(b, margin * abs(b))
+    return metric.better(c, bound), bound
 
 
 def decide_boss_round(champion: str, challenger: str, tasks: Sequence[TaskDecided], planned: int) -> Decision:

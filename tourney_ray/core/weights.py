@@ -11,18 +11,29 @@ from tourney_ray.core.events import Standing
 from tourney_ray.core.models import TournamentType
 from tourney_ray.core.rules import Rules
 
+SPEC = Rules()
 
-def exponential_decline_mapping(total_participants: int, rank: float, rate: float = 8.0) -> float:
-    """Share of the `rank`-th (from 1) of so many: rate^−((rank − 1)/(n − 1)), normalised so that all ranks sum to 1.
 
-    One participant or none: 1.0. Raises `ValueError` for a rank below 1 or beyond the participants.
+def exponential_decline_mapping(total_participants: int, rank: float, rules: Rules = SPEC) -> float:
+    """Share of the `rank`-th (from 1) of so many, n: its worth, normalised so that all ranks sum to 1.
+
+    It is worth `weight_decay_rate`^−((rank − 1)/(n − 1)) where `weight_mapping` is `spread`, and
+    `weight_decay_base`^(rank − 1) where it is `geometric`. One participant or none: 1.0. Raises `ValueError` for a rank
+    below 1 or beyond the participants.
     """
     if total_participants <= 1:
         return 1.0
     if not 1 <= rank <= total_participants:
         raise ValueError(f"rank {rank} is not one of 1 to {total_participants}")
-    powers = (rate ** -(k / (total_participants - 1)) for k in range(total_participants))
-    return rate ** -((rank - 1) / (total_participants - 1)) / math.fsum(powers)
+    total = math.fsum(_worth(total_participants, k, rules) for k in range(1, total_participants + 1))
+    return _worth(total_participants, rank, rules) / total
+
+
+def _worth(total_participants: int, rank: float, rules: Rules) -> float:
+    """What a rank is worth before normalising; the first 1.0."""
+    if rules.weight_mapping == "geometric":
+        return rules.weight_decay_base ** (rank - 1)
+    return rules.weight_decay_rate ** -((rank - 1) / (total_participants - 1))
 
 
 def task_points(
@@ -40,7 +51,7 @@ def task_points(
 
 
 def standings(
-    points: Mapping[str, float], winner: str | None, dethroned: str | None, rate: float
+    points: Mapping[str, float], winner: str | None, dethroned: str | None, rules: Rules
 ) -> tuple[Standing, ...]:
     """Places and weights of all who earned any: the winner, the champion that lost its title, the others by points.
 
@@ -53,7 +64,7 @@ def standings(
     result: list[Standing] = []
     for group in tied:
         place = len(result) + 1
-        shares = [exponential_decline_mapping(total, place + i, rate) for i in range(len(group))]
+        shares = [exponential_decline_mapping(total, place + i, rules) for i in range(len(group))]
         weight = math.fsum(shares) / len(group)
         result += [Standing(hotkey=h, place=place, points=points.get(h, 0.0), weight=weight) for h in group]
     return tuple(result)

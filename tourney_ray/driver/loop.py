@@ -73,8 +73,10 @@ class Loop:
         self._dispatcher = dispatcher
         self._agenda = agenda
         self._in_flight: set[str] = set()
+        self._planned: State | None = None
+        """The state that the last plan was made for."""
         self._wanted: set[str] = set()
-        """Commands of the last plan: the outcome of any other is stale."""
+        """Commands of that plan: the outcome of any other is stale."""
         self._demand: list[GpuRequirement] | None = None
         self.waits: dict[str, str] = {}
         """What waits, and for what, as of the last step."""
@@ -84,10 +86,12 @@ class Loop:
 
         Raises `Defect` when a fact contradicts the state: nothing of that step is recorded then.
         """
-        self._record([fact for outcome in outcomes for fact in self._take(outcome)], now)
         cluster = self._dispatcher.cluster()
+        if outcomes and self.journal.state is not self._planned:
+            self._plan(cluster, now)
+        self._record([fact for outcome in outcomes for fact in self._take(outcome)], now)
         self._record(news_of_nodes(self.journal.state, cluster), now)
-        upcoming = self._plan(now, cluster.max_trainers)
+        upcoming = self._plan(cluster, now)
         fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
         self._record([c.intent for c in fresh if isinstance(c, Train) and c.intent], now)
         for command in fresh:
@@ -107,11 +111,11 @@ class Loop:
             self._record([act], now)
         except IllegalTransition as refusal:
             raise NotAllowed(refusal.message) from refusal
-        self._plan(now)
 
-    def _plan(self, now: datetime, max_trainers: int | None = None) -> Plan:
-        """What should be running; from here on the outcome of anything else is stale."""
-        upcoming = plan(self.journal.state, now, self._agenda, max_trainers)
+    def _plan(self, cluster: Cluster, now: datetime) -> Plan:
+        """What should be running; from now on only the outcomes of that are listened to."""
+        self._planned = self.journal.state
+        upcoming = plan(self._planned, now, self._agenda, cluster.max_trainers)
         self._wanted = {command.command_id for command in upcoming.commands}
         return upcoming
 

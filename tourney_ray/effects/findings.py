@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from tourney_ray.core.models import Record
-from tourney_ray.effects.quoting import shown
+from tourney_ray.core.quoting import shown
 
 
 class Rule(StrEnum):

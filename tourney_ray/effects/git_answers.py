@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tourney_ray.effects.quoting import shown
+from tourney_ray.core.quoting import shown
 from tourney_ray.errors import RepoRejected, StorageUnavailable, TourneyError
 
 

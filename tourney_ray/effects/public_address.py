@@ -10,8 +10,8 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+from tourney_ray.core.quoting import shown
 from tourney_ray.effects.git_answers import RepoUnreachable
-from tourney_ray.effects.quoting import shown
 
 _HTTPS_PORT = 443
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tourney_ray.core.models import Record, Sha1
+from tourney_ray.core.quoting import shown
 from tourney_ray.effects.addresses import address_problem, is_commit, ref_problem
 from tourney_ray.effects.git import LockedGit
 from tourney_ray.effects.git_answers import TreeEntry, chosen_commit, fault_of, tree_entries
 from tourney_ray.effects.public_address import host_problem, pinned
-from tourney_ray.effects.quoting import shown
 from tourney_ray.errors import RepoRejected, StorageUnavailable
 
 _NAME_BYTES = 255

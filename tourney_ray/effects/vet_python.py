@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tourney_ray.core.quoting import shown
 from tourney_ray.effects.findings import Finding, Rule
 from tourney_ray.effects.python_flow import Flow, Scopes
 from tourney_ray.effects.python_names import Names, constant_text
-from tourney_ray.effects.quoting import shown
 from tourney_ray.effects.vet_shell import runs_decoded_text
 
 _CODE_RUNNERS = frozenset({"exec", "eval", "compile", "types.FunctionType"})

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from tourney_ray.core.models import TournamentType
+from tourney_ray.core.quoting import shown
 from tourney_ray.effects.findings import Finding, Rule, explain
-from tourney_ray.effects.quoting import shown
 from tourney_ray.effects.vet_licence import LicencePolicy, licence_findings
 from tourney_ray.effects.vet_machine_code import HEAD_BYTES, machine_code_findings
 from tourney_ray.effects.vet_python import python_findings

@@ -18,7 +18,8 @@ from tourney_ray.core import ids
 from tourney_ray.core.chain import GENESIS, Entry
 from tourney_ray.core.events import Fact
 from tourney_ray.core.models import RoundType, TaskType, TournamentStatus
-from tourney_ray.core.replay import follow, read_fact
+from tourney_ray.core.quoting import shown
+from tourney_ray.core.replay import follow, judged, read_fact, refusal
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
 from tourney_ray.core.state import Round, State, Task, Tournament
@@ -78,14 +79,18 @@ class _Audit:
 
     def take(self, entry: Entry) -> None:
         fact = read_fact(self.last, entry)
+        with judged(entry):
+            self._judge(entry, fact)
+        self.last = entry
+        self.verdicts += _verdicts(fact)
+
+    def _judge(self, entry: Entry, fact: Fact) -> None:
         if self.forced or isinstance(fact, DECISIONS):
             self._compare(entry, fact)
         _check_given(self.state, entry, fact)
         self.state = follow(self.state, fact, entry)
         if isinstance(fact, e.SecretRevealed):
             _check_tasks(self.state.tournaments[fact.tournament_id], entry)
-        self.last = entry
-        self.verdicts += _verdicts(fact)
         if not self.forced:
             self.forced.extend(settle(self.state))
 
@@ -150,10 +155,11 @@ def _check_task_id(state: State, entry: Entry, fact: e.TaskPrepared | e.TaskPrep
 
 
 def _check_size(t: Tournament, round_type: RoundType, entry: Entry, fact: e.TaskPrepared) -> None:
-    low, high = model_range_b(round_type, t.rules)
+    ranges = sorted({model_range_b(round_type, t.rules, u) for u in (0.0, 1.0)})  # both draws: the seed is secret yet
     size_b = fact.data.model_params / 1e9
-    if fact.task_type is not TaskType.IMAGE and not low <= size_b <= high:
-        raise _difference(entry, "data.model_params", fact.data.model_params, f"{low:g} to {high:g} × 10⁹")
+    if fact.task_type is not TaskType.IMAGE and not any(low <= size_b <= high for low, high in ranges):
+        due = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
+        raise _difference(entry, "data.model_params", fact.data.model_params, f"{due} × 10⁹")
 
 
 def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted) -> None:
@@ -203,12 +209,13 @@ def _verdicts(fact: Fact) -> int:
 
 
 def _notes(t: Tournament) -> Iterator[str]:
+    who = shown(t.tournament_id)
     changed = [name for name in Rules.model_fields if getattr(t.rules, name) != getattr(Rules(), name)]
     if changed:
-        yield f"{t.tournament_id} was played by rules of its own, which differ from `spec` in {', '.join(changed)}"
+        yield f"{who} was played by rules of its own, which differ from `spec` in {', '.join(changed)}"
     if not t.secret_seed:
         why = "not completed" if t.status is not TournamentStatus.COMPLETED else "completed"
-        yield f"{t.tournament_id} is {why}, its secret seed not revealed: the choice of its tasks was not recomputed"
+        yield f"{who} is {why}, its secret seed not revealed: the choice of its tasks was not recomputed"
 
 
 # --- naming a difference
@@ -240,9 +247,7 @@ def _close(one: float, other: float, tolerance: float) -> bool:
 
 def _difference(entry: Entry, path: str, said: Any, due: Any) -> AuditDifference:
     where = f"{path} " if path else ""
-    return AuditDifference(
-        f"fact {entry.seq} ({entry.kind}): the journal says {where}{_short(said)}, the rules give {_short(due)}"
-    )
+    return refusal(entry, f"the journal says {where}{_short(said)}, the rules give {_short(due)}")
 
 
 def _short(value: Any) -> str:

@@ -82,9 +82,14 @@ def prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Make the tables of a new database; raises what `check_schema` raises for one that is not ours."""
     if not check_schema(connection, path):
         with transaction(connection):
-            connection.execute(files("tourney_ray.store").joinpath("schema.sql").read_text(encoding="utf-8"))
+            connection.execute(schema_sql())
         connection.execute("CHECKPOINT")
         connection.execute("INSERT INTO meta VALUES (?, now())", [SCHEMA_VERSION])
+
+
+def schema_sql() -> str:
+    """The statements that make our tables."""
+    return files("tourney_ray.store").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
@@ -98,6 +103,8 @@ def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
     if not {"meta", "journal"} <= tables:
         raise ConfigError(f"{path} is a DuckDB database, but no journal", "name another file")
     ((version,),) = connection.execute("SELECT max(schema_version) FROM meta").fetchall()
+    if version is not None and not isinstance(version, int):
+        raise ConfigError(f"{path} has a schema version that is no number", "name another file")
     if version is not None and version > SCHEMA_VERSION:
         raise NotAllowed(
             f"{path} has schema {version}; this tourney_ray knows schemas up to {SCHEMA_VERSION}",

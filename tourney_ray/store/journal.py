@@ -13,17 +13,15 @@ from pathlib import Path
 
 import duckdb
 
-from tourney_ray.core.chain import Entry, chain
+from tourney_ray.core.chain import Entry
 from tourney_ray.core.events import Fact
-from tourney_ray.core.evolve import evolve
-from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.state import State
 from tourney_ray.errors import ConfigError, JournalConflict, StorageUnavailable
 from tourney_ray.store import tables
 from tourney_ray.store.connection import SET_ASIDE, connect, database_path, one_line, prepare_schema
 from tourney_ray.store.rebuild import rebuild
 from tourney_ray.store.second_copy import SecondCopy
-from tourney_ray.store.tables import Step
+from tourney_ray.store.steps import Step, next_steps, replayed
 
 
 class Journal:
@@ -76,9 +74,7 @@ class Journal:
         A moment before the last entry's counts as that one. Raises `IllegalTransition` when a fact cannot follow,
         `JournalConflict` when somebody else has written, `StorageUnavailable` when the disk fails.
         """
-        if at.tzinfo is None:
-            raise ValueError(f"{at} has no time zone")
-        steps = self._steps(facts, at)
+        steps = next_steps(self._last, self._state, facts, at)
         if not steps:
             return []
         self._write(steps)
@@ -100,26 +96,16 @@ class Journal:
         with ExitStack() as undo:
             connection = undo.enter_context(closing(connect(path)))
             prepare_schema(connection, path)
+            copy.touch()
             journal = cls(connection, SecondCopy(copy))
             journal._replay()
             undo.pop_all()
         return journal
 
     def _replay(self) -> None:
-        for entry in self._copy.compared(self.entries()):
-            fact = read_fact(self._last, entry)
-            self._state = follow(self._state, fact, entry)
-            self._last = entry
+        for step in replayed(self._copy.compared(self.entries())):
+            self._last, self._state = step.entry, step.state
         self._copy.append(self.entries(self._copy.seq))
-
-    def _steps(self, facts: Sequence[Fact], at: datetime) -> list[Step]:
-        last, state = self._last, self._state
-        at = max(at, last.at) if last else at
-        steps: list[Step] = []
-        for fact in facts:
-            last, state = chain(last, fact, at), evolve(state, fact, at)
-            steps.append(Step(last, fact, state))
-        return steps
 
     def _write(self, steps: Sequence[Step]) -> None:
         first, last = steps[0].entry.seq, steps[-1].entry.seq

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from tourney_ray.core.chain import Entry
-from tourney_ray.core.replay import follow, read_fact
-from tourney_ray.core.state import State
 from tourney_ray.store import tables
 from tourney_ray.store.connection import connect, prepare_schema
 from tourney_ray.store.second_copy import read_copy
-from tourney_ray.store.tables import Step
+from tourney_ray.store.steps import replayed
 
 BATCH = 1000
 
@@ -35,12 +31,3 @@ def rebuild(path: Path, copy: Path) -> None:
     finally:
         connection.close()
     unfinished.replace(path)
-
-
-def replayed(entries: Iterable[Entry]) -> Iterator[Step]:
-    """Each entry with its fact and the state after it; raises `AuditDifference` where one does not follow."""
-    last, state = None, State()
-    for entry in entries:
-        fact = read_fact(last, entry)
-        last, state = entry, follow(state, fact, entry)
-        yield Step(entry, fact, state)

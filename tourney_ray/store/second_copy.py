@@ -13,8 +13,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tourney_ray.core.chain import Entry
+from tourney_ray.core.quoting import shown
 from tourney_ray.core.replay import spell
-from tourney_ray.errors import AuditDifference, NotAllowed, StorageUnavailable
+from tourney_ray.errors import AuditDifference, StorageUnavailable
 
 
 class SecondCopy:
@@ -29,16 +30,15 @@ class SecondCopy:
     def compared(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The same entries, each compared with its line; a missing end is no difference, nor is a line cut short there.
 
-        Raises `NotAllowed` at the first difference, and at the end when the file has more.
+        Raises `AuditDifference` at the first difference, and at the end when the file has more.
         """
-        self.path.touch()
         with self.path.open("rb") as lines:
             for entry in entries:
                 line, due = lines.readline(), entry_line(entry)
                 if line == due:
                     self.seq, self._size = entry.seq, self._size + len(line)
                 elif not due.startswith(line):
-                    raise self._refusal(f"differs from the database at fact {entry.seq} ({entry.kind})")
+                    raise self._refusal(f"differs from the database at fact {entry.seq} ({shown(entry.kind, 40)})")
                 yield entry
             if lines.readline():
                 raise self._refusal(f"goes on after fact {self.seq}, the database's last")
@@ -73,8 +73,8 @@ class SecondCopy:
             file.flush()
             os.fsync(file.fileno())
 
-    def _refusal(self, what: str) -> NotAllowed:
-        return NotAllowed(
+    def _refusal(self, what: str) -> AuditDifference:
+        return AuditDifference(
             f"{self.path} {what}",
             "see which of the two is right with `tourney audit FILE` and move the other one aside: it is made anew",
         )
@@ -94,16 +94,17 @@ def read_copy(path: Path, *, growing: bool = False) -> Iterator[Entry]:
         for number, line in enumerate(lines, start=1):
             if growing and not line.endswith(b"\n"):
                 return
-            yield _parsed(path, number, line)
+            yield read_line(line, f"line {number} of {path}")
 
 
-def _parsed(path: Path, number: int, line: bytes) -> Entry:
+def read_line(line: bytes, place: str) -> Entry:
+    """The entry of a line that stands at `place`; raises `AuditDifference` unless it is exactly as it was written."""
     if not line.endswith(b"\n"):
-        raise AuditDifference(f"line {number} of {path} is cut short")
+        raise AuditDifference(f"{place} is cut short")
     try:
         entry = Entry.model_validate_json(line)
     except ValidationError as error:
-        raise AuditDifference(f"line {number} of {path} is no entry: {spell(error)}") from error
+        raise AuditDifference(f"{place} is no entry: {spell(error)}") from error
     if entry_line(entry) != line:
-        raise AuditDifference(f"line {number} of {path} is not as it was written: it was altered")
+        raise AuditDifference(f"{place} is not as it was written: it was altered")
     return entry

@@ -23,6 +23,8 @@ class Source(NamedTuple):
     """Empty when there is nothing to say."""
     growing: bool
     """Whether a driver is at work on it, so that its end may be unfinished."""
+    database: Path | None = None
+    """The database, held by nobody, that the entries are read from; None when a second copy is read."""
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
@@ -53,7 +55,7 @@ def open_source(path: Path) -> Source:
         if not copy.exists():
             raise
         return Source(_lines(copy, growing=True), f"{refusal.message}: its second copy {copy.name} was read", True)
-    return Source(_rows(connection, database), "", False)
+    return Source(_rows(connection, database), "", False, database)
 
 
 def _lines(path: Path, *, growing: bool = False) -> Iterator[Entry]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -13,12 +12,11 @@ import duckdb
 from pydantic import ValidationError
 
 from tourney_ray.core.chain import Entry
-from tourney_ray.core.events import Fact
 from tourney_ray.core.replay import spell
-from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference
 from tourney_ray.store.projection import project
 from tourney_ray.store.row import Row
+from tourney_ray.store.steps import Step
 
 KEYS: dict[str, tuple[str, ...]] = {
     "tournaments": ("tournament_id",),
@@ -44,15 +42,6 @@ ENTRIES_PER_FETCH = 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ENTRY_COLUMNS = ("seq", "recorded_at", "kind", "tournament_id", "body", "previous", "hash")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An entry, the fact that it holds, and the state after it."""
-
-    entry: Entry
-    fact: Fact
-    state: State
 
 
 @contextmanager
@@ -117,7 +106,7 @@ def _columns(step: Step) -> list[Any]:
 def _upsert(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
     groups: dict[tuple[str, tuple[str, ...]], list[list[Any]]] = {}
     for row in _merged(rows):
-        values = [_plain(value) for value in row.values.values()]
+        values = [plain(value) for value in row.values.values()]
         groups.setdefault((row.table, tuple(row.values)), []).append(values)
     for (table, columns), values in groups.items():
         _insert(connection, table, columns, values, _on_conflict(table, columns))
@@ -150,7 +139,8 @@ def _insert(
         connection.execute(f"INSERT INTO {table} ({names}) VALUES {places}{ending}", parameters)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A projected value as DuckDB takes it, and gives it back."""
     if isinstance(value, Enum):
         return value.value
     return list(value) if isinstance(value, tuple) else value

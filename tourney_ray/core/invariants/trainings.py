@@ -1,0 +1,153 @@
+"""Invariants 4, 6 and 8: attempts within their limits, the same terms for all of a task, one tree and image each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tourney_ray.core import events as e
+from tourney_ray.core.invariants.books import OpenEnded
+from tourney_ray.core.models import Blame, Evaluated, Failed, Terms
+from tourney_ray.core.rules import Rules
+
+Key = tuple[str, str]
+"""Task and hotkey."""
+
+
+@dataclass
+class _Book:
+    """What counts against one training since it last began anew."""
+
+    epochs: int = 0
+    mine: int = 0
+    """The miner's failures, refused checkpoints among them."""
+    ours: int = 0
+    """The platform's."""
+    evaluator: int = 0
+    live: bool = False
+    """Whether an attempt is under way."""
+    trained: bool = False
+    """Whether its checkpoint waits for, or has, its metric."""
+    result: Evaluated | None = None
+
+    def anew(self) -> _Book:
+        return _Book(epochs=self.epochs)
+
+
+@dataclass
+class Trainings(OpenEnded):
+    """A count of attempts and failures per training, and what every attempt was given."""
+
+    _rules: dict[str, Rules] = field(default_factory=dict[str, Rules])
+    _trees: dict[Key, str] = field(default_factory=dict[Key, str])
+    """Vetted tree by (tournament, hotkey)."""
+    _images: dict[Key, str] = field(default_factory=dict[Key, str])
+    _prepared: dict[str, e.TaskPrepared] = field(default_factory=dict[str, e.TaskPrepared])
+    _terms: dict[str, Terms] = field(default_factory=dict[str, Terms])
+    _books: dict[Key, _Book] = field(default_factory=dict[Key, _Book])
+
+    def see(self, fact: e.Fact) -> Iterator[tuple[int, str]]:
+        """Whether the fact keeps to the limits."""
+        match fact:
+            case e.TournamentCreated():
+                self._rules[fact.tournament_id] = fact.rules
+                if fact.champion:
+                    self._trees[fact.tournament_id, fact.champion.hotkey] = fact.champion.tree_hash
+            case e.EntrantAccepted():
+                self._trees[fact.tournament_id, fact.entrant.hotkey] = fact.entrant.tree_hash
+            case e.TaskPrepared():
+                self._prepared[fact.task_id] = fact
+            case e.AttemptStarted():
+                yield from self._started(fact)
+            case e.AttemptRunning() if fact.image_id:
+                image = self._images.setdefault((fact.tournament_id, fact.hotkey), fact.image_id)
+                if image != fact.image_id:
+                    yield 8, f"{fact.hotkey} runs image {fact.image_id}, and ran {image} before"
+            case _:
+                yield from self._counted(fact)
+
+    def _started(self, fact: e.AttemptStarted) -> Iterator[tuple[int, str]]:
+        book, rules = self._book(fact.task_id, fact.hotkey), self._rules[fact.tournament_id]
+        who = f"{fact.hotkey} in task {fact.task_id[:8]}"
+        book.epochs += 1
+        if fact.epoch != book.epochs:
+            yield 4, f"{who} begins epoch {fact.epoch}, {book.epochs} is due"
+        if book.trained or _over(book, rules):
+            yield 4, f"{who} begins attempt {fact.epoch} though its training is over"
+        book.live = True
+        terms = self._terms.setdefault(fact.task_id, fact.terms)
+        prepared = self._prepared[fact.task_id]
+        if fact.terms != terms:
+            yield 6, f"{who} trains on {fact.terms}, others of the task on {terms}"
+        if (terms.hours, terms.dataset_sha256) != (prepared.hours, prepared.data.dataset_sha256):
+            yield 6, f"task {fact.task_id[:8]} is trained with other hours or data than it was prepared with"
+        if fact.tree_hash != self._trees.get((fact.tournament_id, fact.hotkey)):
+            yield 8, f"{who} trains with tree {fact.tree_hash}, which is not the one that was vetted"
+
+    def _counted(self, fact: e.Fact) -> Iterator[tuple[int, str]]:
+        match fact:
+            case e.AttemptEnded():
+                _count(self._book(fact.task_id, fact.hotkey), fact)
+            case e.CheckpointEvaluated():
+                _measure(self._book(fact.task_id, fact.hotkey), fact)
+            case e.EvaluationFailed():
+                book = self._book(fact.task_id, fact.hotkey)
+                book.evaluator += 1
+                book.trained = book.evaluator < self._rules[fact.tournament_id].max_platform_failures
+            case e.TrainingRetried():
+                self._book(fact.task_id, fact.hotkey).live = False
+            case e.TrainingReopened():
+                self._reopened(fact)
+            case e.EvaluationRepeated():
+                for book in self._of_task(fact.task_id):
+                    book.result = None
+            case e.TaskRepeated():
+                self._books |= {k: book.anew() for k, book in self._books.items() if k[0] == fact.task_id}
+            case e.TaskDecided():
+                yield from self._decided(fact)
+            case _:
+                pass
+
+    def _reopened(self, fact: e.TrainingReopened) -> None:
+        book = self._book(fact.task_id, fact.hotkey)
+        if book.trained:
+            book.result = None
+        else:
+            self._books[fact.task_id, fact.hotkey] = book.anew()
+
+    def _decided(self, fact: e.TaskDecided) -> Iterator[tuple[int, str]]:
+        rules = self._rules[fact.tournament_id]
+        for ranked in fact.ranking:
+            book = self._book(fact.task_id, ranked.hotkey)
+            if not _over(book, rules) and not (book.trained and book.result):
+                mine = f"{book.mine} of {rules.max_training_attempts} failures are its own"
+                yield 4, f"task {fact.task_id[:8]} is decided though {ranked.hotkey} may still train: {mine}"
+
+    def _of_task(self, task_id: str) -> list[_Book]:
+        return [book for key, book in self._books.items() if key[0] == task_id]
+
+    def _book(self, task_id: str, hotkey: str) -> _Book:
+        return self._books.setdefault((task_id, hotkey), _Book())
+
+
+def _count(book: _Book, fact: e.AttemptEnded) -> None:
+    book.live = False
+    if not isinstance(fact.outcome, Failed):
+        book.trained = True
+    elif fact.outcome.blame is Blame.MINER:
+        book.mine += 1
+    else:
+        book.ours += 1
+
+
+def _measure(book: _Book, fact: e.CheckpointEvaluated) -> None:
+    book.result = fact.result
+    if fact.result.refused:
+        book.mine += 1
+        book.trained, book.result = False, None
+
+
+def _over(book: _Book, rules: Rules) -> bool:
+    """Whether the failures have ended the training."""
+    ours = max(book.ours, book.evaluator)
+    return book.mine >= rules.max_training_attempts or ours >= rules.max_platform_failures

@@ -1,0 +1,236 @@
+"""Invariants 3, 5 and 9: one verdict each, that follows from the metrics, and no round that goes on before its time.
+
+The rules of ranking and of the boss round are written here once more, as plainly as possible: see `scoring` and
+`verdict` for the ones that decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tourney_ray.core import events as e
+from tourney_ray.core.invariants.books import OpenEnded
+from tourney_ray.core.models import Evaluated, RoundType, TaskType
+from tourney_ray.core.rules import Rules
+
+TOLERANCE = 1e-12
+
+
+@dataclass
+class _Match:
+    round_id: str
+    round_type: RoundType
+    entrants: tuple[str, ...]
+    tasks: dict[int, str] = field(default_factory=dict[int, str])
+    decided: e.MatchDecided | None = None
+
+
+@dataclass
+class _Book:
+    """One tournament, as its facts told it."""
+
+    created: e.TournamentCreated
+    matches: dict[str, _Match] = field(default_factory=dict[str, _Match])
+    """Of all rounds."""
+    rounds: list[e.RoundDrawn] = field(default_factory=list[e.RoundDrawn])
+    finished: set[str] = field(default_factory=set[str])
+    """Rounds that are completed."""
+    tasks: dict[str, e.TaskPrepared] = field(default_factory=dict[str, e.TaskPrepared])
+    results: dict[str, dict[str, Evaluated]] = field(default_factory=dict[str, dict[str, Evaluated]])
+    """Latest metric by task and hotkey."""
+    decided: dict[str, e.TaskDecided] = field(default_factory=dict[str, e.TaskDecided])
+
+
+@dataclass
+class Verdicts(OpenEnded):
+    """What was measured and what was decided of it, by tournament."""
+
+    _books: dict[str, _Book] = field(default_factory=dict[str, _Book])
+
+    def see(self, fact: e.Fact) -> Iterator[tuple[int, str]]:  # noqa: C901 - a line per fact
+        """Whether a decision may be made now, and is the one that the metrics give."""
+        match fact:
+            case e.TournamentCreated():
+                self._books[fact.tournament_id] = _Book(fact)
+            case e.RoundDrawn():
+                yield from _drawn(self._books[fact.tournament_id], fact)
+            case e.TaskPrepared():
+                book = self._books[fact.tournament_id]
+                book.tasks[fact.task_id] = fact
+                book.matches[fact.match_id].tasks[fact.slot] = fact.task_id
+            case e.CheckpointEvaluated():
+                results = self._books[fact.tournament_id].results
+                results.setdefault(fact.task_id, {})[fact.hotkey] = fact.result
+            case e.EvaluationRepeated() | e.TaskRepeated():
+                self._books[fact.tournament_id].results.pop(fact.task_id, None)
+            case e.TrainingReopened():
+                self._books[fact.tournament_id].results.get(fact.task_id, {}).pop(fact.hotkey, None)
+            case e.TaskDecided():
+                yield from _task(self._books[fact.tournament_id], fact)
+            case e.MatchDecided():
+                yield from _match(self._books[fact.tournament_id], fact)
+            case e.RoundCompleted():
+                yield from _round(self._books[fact.tournament_id], fact)
+            case e.TournamentCompleted():
+                yield from _end(self._books[fact.tournament_id], fact)
+            case _:
+                pass
+
+
+# --- rounds
+
+
+def _drawn(book: _Book, fact: e.RoundDrawn) -> Iterator[tuple[int, str]]:
+    if any(drawn.round_id not in book.finished for drawn in book.rounds):
+        yield 9, f"{fact.round_id} was drawn before the round before was completed"
+    book.rounds.append(fact)
+    for drawn in fact.matches:
+        book.matches[drawn.match_id] = _Match(fact.round_id, fact.round_type, drawn.entrants)
+
+
+def _round(book: _Book, fact: e.RoundCompleted) -> Iterator[tuple[int, str]]:
+    if fact.round_id in book.finished:
+        yield 9, f"{fact.round_id} was completed twice"
+    book.finished.add(fact.round_id)
+    matches = [m for m in book.matches.values() if m.round_id == fact.round_id]
+    open_tasks = [i for m in matches for i in m.tasks.values() if i not in book.decided]
+    if open_tasks or not all(m.tasks and m.decided for m in matches):
+        yield 9, f"{fact.round_id} was completed while a task or a match of it was not decided"
+    byes = next(drawn.byes for drawn in book.rounds if drawn.round_id == fact.round_id)
+    through = {h for m in matches if m.decided for h in m.decided.advancing} | set(byes)
+    if set(fact.advancing) != through:
+        yield 5, f"{fact.round_id} lets others advance than its matches do"
+
+
+# --- tasks
+
+
+def _task(book: _Book, fact: e.TaskDecided) -> Iterator[tuple[int, str]]:
+    task = book.tasks[fact.task_id]
+    place = book.matches[task.match_id]
+    where = f"task {fact.task_id[:8]}"
+    if fact.task_id in book.decided:
+        yield 3, f"{where} was decided twice"
+    book.decided[fact.task_id] = fact
+    if sorted(r.hotkey for r in fact.ranking) != sorted(place.entrants):
+        yield 3, f"{where} ranks others than its match's entrants"
+        return
+    results = book.results.get(fact.task_id, {})
+    yield from ((5, f"{where}: {what}") for what in _ranking(task.task_type, fact.ranking, results, book.created.rules))
+    winner = _winner(book, place, task.task_type, fact.ranking)
+    if fact.winner != winner:
+        yield 5, f"{where} was won by {fact.winner}, its metrics say {winner}"
+
+
+def _ranking(
+    task_type: TaskType, ranking: Sequence[e.Ranked], results: Mapping[str, Evaluated], rules: Rules
+) -> Iterator[str]:
+    valid = [r for r in ranking if r.valid]
+    sound = {h for h, result in results.items() if _sound(result)}
+    copies = {
+        h for h in sound for other in sound - {h} if results[h].digest and results[h].digest == results[other].digest
+    }
+    if not sound - copies <= {r.hotkey for r in valid} <= sound:
+        yield "it counts what is not valid, or leaves out what is"
+        return
+    digests = [results[r.hotkey].digest for r in valid if results[r.hotkey].digest]
+    if len(digests) != len(set(digests)) or not {results[h].digest for h in copies} <= set(digests):
+        yield "of equal weights more than one counts, or none does"
+    values = [results[r.hotkey].value for r in valid]
+    if values != [r.value for r in valid]:
+        yield "it ranks by other values than those that were measured"
+    if values != sorted(values, reverse=task_type is TaskType.GRPO):
+        yield "its ranking is not in the order of the metric"
+    if [r.score for r in ranking] != _scores(len(valid), len(ranking)):
+        yield "its scores are not those of the places"
+
+
+def _sound(result: Evaluated) -> bool:
+    return not result.refused and result.fine_tuned and math.isfinite(result.value)
+
+
+def _scores(valid: int, entrants: int) -> list[int]:
+    if not valid:
+        return [0] * entrants
+    last = max(1, valid // 4) if valid > 8 else 0  # noqa: PLR2004 - RULES §7, written out
+    return [3] + [0] * (valid - 1 - last) + [-1] * last + [-1] * (entrants - valid)
+
+
+def _winner(book: _Book, place: _Match, task_type: TaskType, ranking: Sequence[e.Ranked]) -> str | None:
+    if place.round_type is not RoundType.BOSS:
+        return ranking[0].hotkey if ranking[0].valid else None
+    champion, challenger = place.entrants
+    values = {r.hotkey: r.value for r in ranking if r.valid}
+    b, c = values.get(champion), values.get(challenger)
+    if c is None:
+        return champion
+    if b is None:
+        return challenger
+    wins = book.created.champion_wins
+    rules = book.created.rules
+    first, decay, least = rules.boss_margin_first, rules.boss_margin_decay, rules.boss_margin_least
+    margin = max(least, first * decay ** (wins - 1))
+    if rules.boss_equality == "challenger" and b > 0 and c > 0:  # as the published implementation compares
+        bound = b * (1 + margin) if task_type is TaskType.GRPO else b * (1 - margin)
+        return champion if (bound > c if task_type is TaskType.GRPO else bound < c) else challenger
+    ahead = (b - margin * abs(b)) - c if task_type is not TaskType.GRPO else c - (b + margin * abs(b))
+    return challenger if ahead > 0 else champion
+
+
+# --- matches and the end
+
+
+def _match(book: _Book, fact: e.MatchDecided) -> Iterator[tuple[int, str]]:
+    place = book.matches[fact.match_id]
+    if place.decided:
+        yield 3, f"{fact.match_id} was decided twice"
+    place.decided = fact
+    if sorted(v.hotkey for v in fact.verdicts) != sorted(place.entrants):
+        yield 3, f"{fact.match_id} has not one verdict for each of its entrants"
+    if {v.hotkey for v in fact.verdicts if v.advances} != set(fact.advancing):
+        yield 3, f"{fact.match_id} lets others advance than its verdicts say"
+    if any(task_id not in book.decided for task_id in place.tasks.values()):
+        yield 9, f"{fact.match_id} was decided before its tasks"
+        return
+    due = _advancing(place, [book.decided[i] for i in place.tasks.values()], book.created.rules)
+    if list(fact.advancing) != due:
+        yield 5, f"{fact.match_id} lets {list(fact.advancing)} advance, its metrics say {due}"
+
+
+def _advancing(place: _Match, decided: Sequence[e.TaskDecided], rules: Rules) -> list[str]:
+    if place.round_type is RoundType.BOSS:
+        champion, challenger = place.entrants
+        won = sum(task.winner == challenger for task in decided)
+        return [challenger if 2 * won > len(decided) else champion]
+    valid = [r.hotkey for r in decided[0].ranking if r.valid]
+    return valid[: rules.group_advance if place.round_type is RoundType.GROUP else 1]
+
+
+def _end(book: _Book, fact: e.TournamentCompleted) -> Iterator[tuple[int, str]]:
+    if any(drawn.round_id not in book.finished for drawn in book.rounds):
+        yield 9, f"{fact.tournament_id} was completed before its last round"
+    last = next((m for m in book.matches.values() if m.round_type is RoundType.BOSS and m.decided), None)
+    if last and last.decided and fact.winner != last.decided.advancing[0]:
+        yield 5, f"{fact.winner} won, the boss round says {last.decided.advancing[0]}"
+    shares = math.fsum(s.weight for s in fact.standings)
+    if fact.standings and abs(shares - 1) > TOLERANCE:
+        yield 5, f"the weights sum to {shares!r}"
+    points = _points(book, fact)
+    if any(not math.isclose(s.points, points.get(s.hotkey, 0.0)) for s in fact.standings):
+        yield 5, f"the points of {fact.tournament_id} are not those of the tasks that were won"
+    if set(points) - {s.hotkey for s in fact.standings}:
+        yield 5, f"somebody earned points in {fact.tournament_id} and has no place"
+
+
+def _points(book: _Book, fact: e.TournamentCompleted) -> dict[str, float]:
+    champion = book.created.champion.hotkey if book.created.champion else None
+    weight = book.created.rules.type_weight[book.created.tournament_type]
+    numbers = {drawn.round_id: drawn.number for drawn in book.rounds}
+    points: dict[str, float] = {}
+    for task_id, decided in book.decided.items():
+        number = numbers[book.matches[book.tasks[task_id].match_id].round_id]
+        if decided.winner not in (None, champion, fact.winner):
+            points[decided.winner] = points.get(decided.winner, 0.0) + number * weight
+    return points
