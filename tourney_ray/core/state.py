@@ -37,6 +37,9 @@ from tourney_ray.core.models import (
 )
 from tourney_ray.core.rules import Rules
 
+RETRIED = "retried"
+"""Kind of the end of an attempt that a person had begun anew: it counts against nobody, the platform neither."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -123,7 +126,8 @@ class Training:
         return sum(blame is not Blame.MINER for blame in self._blames())
 
     def _blames(self) -> list[Blame]:
-        return [a.outcome.blame for a in self.attempts[self.counted_from :] if isinstance(a.outcome, Failed)]
+        outcomes = [a.outcome for a in self.attempts[self.counted_from :]]
+        return [o.blame for o in outcomes if isinstance(o, Failed) and o.kind != RETRIED]
 
     @property
     def terminal(self) -> bool:

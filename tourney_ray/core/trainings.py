@@ -13,7 +13,7 @@ from tourney_ray.core.ids import attempt_id
 from tourney_ray.core.models import AttemptStatus, Blame, Evaluated, Failed, Terms, TrainingSpec, TrainingStatus
 from tourney_ray.core.retry import GiveUp, Retry, after_failure
 from tourney_ray.core.rules import Rules
-from tourney_ray.core.state import Attempt, Task, Tournament, Training
+from tourney_ray.core.state import RETRIED, Attempt, Task, Tournament, Training
 from tourney_ray.errors import IllegalTransition
 
 TrainingFact = (
@@ -47,7 +47,7 @@ def change_training(  # noqa: PLR0911 - a line per fact
             return _reopened(training, fact)
         case e.CheckpointEvaluated():
             return _evaluated(task, training, fact, t.rules)
-        case e.EvaluationFailed():
+        case _:
             return _evaluation_failed(task, training, fact, at, t.rules)
 
 
@@ -157,7 +157,7 @@ def _retried(training: Training, fact: e.TrainingRetried, at: datetime) -> Train
     need(training.status is not TrainingStatus.FAILURE, fact, "the training has failed: it can be reopened")
     attempt = training.attempt
     if training.status is TrainingStatus.TRAINING and attempt:
-        outcome = Failed(blame=Blame.PLATFORM, kind="retried", reason=f"{fact.by} began it anew: {fact.because}")
+        outcome = Failed(blame=Blame.PLATFORM, kind=RETRIED, reason=f"{fact.by} began it anew: {fact.because}")
         training = _with_attempt(training, replace(attempt, status=AttemptStatus.FAILURE, ended_at=at, outcome=outcome))
         training = replace(training, status=TrainingStatus.PENDING)
     return replace(training, not_before=None)

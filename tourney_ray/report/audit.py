@@ -170,8 +170,9 @@ def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted) -> None:
     task = t.tasks.get(fact.task_id) if t else None
     if t is None or task is None:
         return  # cannot follow, as the replay will say
-    if fact.terms != (terms := terms_of(task, t.rules)):
-        raise _difference(entry, "terms", str(fact.terms), str(terms))
+    found = _first_difference("terms", fact.terms.model_dump(), terms_of(task, t.rules).model_dump())
+    if found:
+        raise _difference(entry, *found)
 
 
 def _check_mean(entry: Entry, fact: e.CheckpointEvaluated) -> None:

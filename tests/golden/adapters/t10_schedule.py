@@ -66,7 +66,7 @@ def _with_task(given: Any) -> Tournament:
     terminal = given["task_status"] in ("success", "failure")
     value = evaluated(1.0 if given["task_status"] == "success" else math.nan) if terminal else None
     trainings = {
-        h: Training("x", h, "repo", _status(s), evaluated=value if s == "success" else None)
+        h: Training("t", "x", h, "repo", f"x.{h}", _status(s), evaluated=value if s == "success" else None)
         for h, s in (given["trainings"] or {"nobody": "failure"}).items()
     }
     task = Task(

@@ -95,8 +95,7 @@ class Trainings(OpenEnded):
                 book.evaluator += 1
                 book.trained = book.evaluator < self._rules[fact.tournament_id].max_platform_failures
             case e.TrainingRetried():
-                book = self._book(fact.task_id, fact.hotkey)
-                book.ours, book.live = book.ours + book.live, False
+                self._book(fact.task_id, fact.hotkey).live = False
             case e.TrainingReopened():
                 self._reopened(fact)
             case e.EvaluationRepeated():
