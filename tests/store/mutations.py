@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tests.builders import entries, eventful
+from tests.builders import entries
+from tests.builders_eventful import eventful
 from tourney_ray.core.chain import GENESIS, Entry, entry_hash
 from tourney_ray.core.events import FACT
 from tourney_ray.store.second_copy import entry_line

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.builders import credit, eventful
+from tests.builders import credit
+from tests.builders_eventful import eventful
 from tests.contract.journals import AnyJournal, Disk, MemoryDisk, RealDisk, told
 from tourney_ray.core import events as e
 from tourney_ray.core.chain import Entry, chain
