@@ -8,7 +8,7 @@ from tourney_ray.core import events as e
 from tourney_ray.core.models import METRICS, Blame, Failed, Metric, RoundType, TaskStatus, TrainingStatus
 from tourney_ray.core.scoring import Submission, rank_task, spell
 from tourney_ray.core.state import Match, Round, Task, Tournament, Training
-from tourney_ray.core.tasks import slots
+from tourney_ray.core.tasks import mostly_failed, slots
 from tourney_ray.core.verdict import (
     Decision,
     boss_margin,
@@ -66,7 +66,7 @@ def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fa
 def _repeat(t: Tournament, task: Task) -> e.TaskRepeated | None:
     """The whole task once more, when the platform ended most of its trainings and that has not been tried yet."""
     failed = sum(training.failed_by not in (None, Blame.MINER) for training in task.trainings.values())
-    if failed <= t.rules.repeat_above_share * len(task.trainings) or task.run > t.rules.max_repetitions:
+    if not mostly_failed(failed, len(task.trainings), t.rules) or task.run > t.rules.max_repetitions:
         return None
     because = f"the platform ended {failed} of {len(task.trainings)} trainings: all of them begin anew"
     return e.TaskRepeated(tournament_id=t.tournament_id, task_id=task.task_id, number=task.run + 1, because=because)

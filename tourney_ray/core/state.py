@@ -32,6 +32,7 @@ from tourney_ray.core.models import (
     TournamentStatus,
     TournamentType,
     Trained,
+    TrainingSpec,
     TrainingStatus,
 )
 from tourney_ray.core.rules import Rules
@@ -74,6 +75,7 @@ class Attempt:
     attempt_id: str
     epoch: int
     node: str
+    spec: TrainingSpec
     started_at: datetime
     status: AttemptStatus = AttemptStatus.TRAINING
     running_at: datetime | None = None
@@ -85,9 +87,12 @@ class Attempt:
 class Training:
     """One entrant's work on one task, over all its attempts and evaluations."""
 
+    tournament_id: str
     task_id: str
     hotkey: str
     expected_repo_name: str
+    key: str
+    """`{task}.{hotkey}`: its name among what waits."""
     status: TrainingStatus = TrainingStatus.PENDING
     attempts: tuple[Attempt, ...] = ()
     not_before: datetime | None = None

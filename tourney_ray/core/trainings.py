@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import AttemptStatus, Blame, Evaluated, Failed, Terms, TrainingStatus
+from tourney_ray.core.ids import attempt_id
+from tourney_ray.core.models import AttemptStatus, Blame, Evaluated, Failed, Terms, TrainingSpec, TrainingStatus
 from tourney_ray.core.retry import GiveUp, Retry, after_failure
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import RETRIED, Attempt, Task, Tournament, Training
@@ -62,6 +63,28 @@ def terms_of(task: Task, rules: Rules) -> Terms:
     )
 
 
+def spec_of(t: Tournament, task: Task, training: Training, epoch: int) -> TrainingSpec:
+    """All that a trainer needs for the training's attempt of that epoch."""
+    contestant = t.contestant(training.hotkey)
+    return TrainingSpec(
+        attempt_id=attempt_id(task.task_id, training.hotkey, epoch),
+        tournament_id=t.tournament_id,
+        task_id=task.task_id,
+        task_type=task.task_type,
+        hotkey=training.hotkey,
+        repo=contestant.repo,
+        commit=contestant.commit,
+        tree_hash=contestant.tree_hash,
+        expected_repo_name=training.expected_repo_name,
+        data=task.data,
+        hours_to_complete=task.hours,
+        gpu_requirement=task.gpu_requirement,
+        mem_limit=t.rules.training_mem_limit,
+        nano_cpus=t.rules.training_nano_cpus,
+        epoch=epoch,
+    )
+
+
 def not_evaluated(training: Training) -> Training:
     """A finished training whose checkpoint is to be evaluated again; a failed one stays as it is."""
     return replace(training, evaluated=None) if training.status is TrainingStatus.SUCCESS else training
@@ -95,9 +118,10 @@ def _started(t: Tournament, task: Task, training: Training, fact: e.AttemptStart
     need(training.status is TrainingStatus.PENDING, fact, f"the training is {training.status}")
     need(fact.epoch == len(training.attempts) + 1, fact, f"epoch {len(training.attempts) + 1} is due")
     need(fact.terms == terms_of(task, t.rules), fact, "the terms are not the task's")
-    frozen = t.contestant(fact.hotkey).tree_hash
-    need(fact.tree_hash == frozen, fact, f"{fact.hotkey} entered with tree {frozen[:12]}")
-    attempts = (*training.attempts, Attempt(fact.attempt_id, fact.epoch, fact.node, started_at=at))
+    spec = spec_of(t, task, training, fact.epoch)
+    need(fact.attempt_id == spec.attempt_id, fact, f"its id is {spec.attempt_id}")
+    need(fact.tree_hash == spec.tree_hash, fact, f"{fact.hotkey} entered with tree {spec.tree_hash[:12]}")
+    attempts = (*training.attempts, Attempt(fact.attempt_id, fact.epoch, fact.node, spec, started_at=at))
     return replace(training, status=TrainingStatus.TRAINING, attempts=attempts)
 
 

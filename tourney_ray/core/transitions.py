@@ -99,7 +99,8 @@ def _round_activated(t: Tournament, fact: e.RoundActivated) -> Tournament:
     need(drawn.round_id == fact.round_id and drawn.status is RoundStatus.PENDING, fact, "the round is not pending")
     by_task: dict[str, dict[str, Training]] = {}
     for a in fact.assignments:
-        by_task.setdefault(a.task_id, {})[a.hotkey] = Training(a.task_id, a.hotkey, a.expected_repo_name)
+        names = t.tournament_id, a.task_id, a.hotkey, a.expected_repo_name, f"{a.task_id}.{a.hotkey}"
+        by_task.setdefault(a.task_id, {})[a.hotkey] = Training(*names)
     for task_id, trainings in by_task.items():
         t = _put_task(t, replace(_task(t, task_id, fact), trainings=trainings))
     return _put_round(t, replace(drawn, status=RoundStatus.ACTIVE))

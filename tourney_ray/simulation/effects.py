@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import (
@@ -25,49 +23,16 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
-from tourney_ray.core.models import Blame, Failed, GpuRequirement, TournamentType
+from tourney_ray.core.models import GpuRequirement, TournamentType
 from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
-from tourney_ray.core.state import State, Tournament, Training
+from tourney_ray.core.state import Tournament
 from tourney_ray.driver.loop import Outcome
-from tourney_ray.driver.outcomes import attempt_ended, evaluation_failed, lease_ended, preparation_failed
-from tourney_ray.simulation.clock import VirtualClock
-from tourney_ray.simulation.cluster import Container, Machine, VirtualCluster
-from tourney_ray.simulation.faults import Faults
-from tourney_ray.simulation.miners import Script, entrant, image_of, task_data
+from tourney_ray.driver.outcomes import evaluation_failed, lease_ended, preparation_failed
+from tourney_ray.simulation.miners import entrant, task_data
+from tourney_ray.simulation.watcher import Watcher
+from tourney_ray.simulation.world import MOMENT_S, Owner, World, send, training_of
 
-ASKING_S, PREPARING_S, STAGING_S, COLLECTING_S, EVALUATING_S, MOMENT_S = 20.0, 300.0, 60.0, 30.0, 120.0, 1.0
-
-
-@dataclass
-class World:
-    """What exists whether or not a driver does."""
-
-    clock: VirtualClock
-    cluster: VirtualCluster
-    script: Script
-    faults: Faults
-    broken: list[str]
-    """Promises that the driver did not keep."""
-    driver: Owner | None = None
-    """The life that has the driver's name now; None between two."""
-
-
-class Owner(Protocol):
-    """A driver's life, as what it started sees it."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still is."""
-        ...
-
-    @property
-    def state(self) -> State:
-        """What its journal says."""
-        ...
-
-    def hear(self, outcome: Outcome) -> None:
-        """Take an outcome in."""
-        ...
+ASKING_S, PREPARING_S, EVALUATING_S = 20.0, 300.0, 120.0
 
 
 class VirtualDispatcher:
@@ -195,121 +160,3 @@ class VirtualDispatcher:
     def _seed(self, tournament_type: TournamentType, number: int, purpose: str) -> str:
         text = f"{self._world.script.seed}|{tournament_type.value}|{number}|{purpose}"
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-class Watcher:
-    """Watches one attempt on its machine: starts its container or takes it over, and tells what comes of it."""
-
-    def __init__(self, world: World, owner: Owner, command: Train) -> None:
-        self._world = world
-        self._owner = owner
-        self._command = command
-        self._machine: Machine = world.cluster.machines[command.node]
-        self._attempt_id = command.spec.attempt_id
-        self._over = False
-
-    def begin(self) -> None:
-        """Stage what the attempt needs, then run it."""
-        self._machine.watchers.append(self.lose)
-        if self._machine.up:
-            self._step(self._world.faults.takes(STAGING_S), self._run)
-        else:
-            self._world.clock.after(MOMENT_S, self.lose)
-
-    def lose(self) -> None:
-        """The machine is not to be seen any more, and whatever became of the attempt, its watcher is gone."""
-        if self._owner.alive and not self._over:
-            self._over = True
-            self._fail("node_lost", f"{self._machine.node_id} was lost", gone=False)
-
-    def _run(self) -> None:
-        machine, running = self._machine, self._machine.containers.get(self._attempt_id)
-        if self._attempt_id in machine.outcomes:
-            self._report()
-        elif running:
-            self._tell_running(running)
-            self._step(max(0.0, running.ends_at - self._world.clock.seconds), self._exited)
-        elif self._attempt_id in machine.removed:
-            self._fail("removed", "it may not start here any more", gone=True)
-        elif not machine.engine_up:
-            self._fail("engine_down", "the container engine does not answer", gone=True)
-        else:
-            self._start()
-
-    def _start(self) -> None:
-        spec, script, clock = self._command.spec, self._world.script, self._world.clock
-        kind, gpus = spec.gpu_requirement.gpu_type, spec.gpu_requirement.gpus
-        indices = tuple(self._machine.free(kind)[:gpus])
-        if len(indices) < gpus:
-            found = f"{len(indices)} of {gpus} GPUs free on {self._machine.node_id}"
-            self._world.broken.append(f"{self._attempt_id} was let start and finds {found}")
-        t = self._owner.state.tournaments[spec.tournament_id]
-        place = t.tasks[spec.task_id].place
-        failures = training_of(self._owner.state, spec.tournament_id, spec.task_id, spec.hotkey).miner_failures
-        share = min(1.0, script.share_of_time(place, spec.hotkey, failures))
-        container = Container(
-            attempt_id=self._attempt_id,
-            gpu_type=kind,
-            indices=indices,
-            image_id=image_of(spec.hotkey),
-            ends_at=clock.seconds + share * spec.hours_to_complete * 3600,
-            outcome=script.outcome(place, spec.hotkey, failures, self._attempt_id),
-        )
-        self._machine.containers[self._attempt_id] = container
-        self._tell_running(container)
-        self._step(container.ends_at - clock.seconds, self._exited)
-
-    def _tell_running(self, container: Container) -> None:
-        spec = self._command.spec
-        running = e.AttemptRunning(
-            tournament_id=spec.tournament_id,
-            task_id=spec.task_id,
-            hotkey=spec.hotkey,
-            attempt_id=self._attempt_id,
-            gpu_indices=container.indices,
-            image_id=container.image_id,
-        )
-        self._tell(running, done=False)
-
-    def _exited(self) -> None:
-        container = self._machine.containers.pop(self._attempt_id, None)
-        if container:
-            self._machine.outcomes[self._attempt_id] = container.outcome
-        if self._attempt_id not in self._machine.outcomes:
-            return  # it was released, so nobody waits for it
-        self._tell(lease_ended(self._command, "its container is gone"), done=False)
-        self._step(self._world.faults.takes(COLLECTING_S), self._report)
-
-    def _report(self) -> None:
-        gone = lease_ended(self._command, "its container is gone")
-        self._tell(gone, attempt_ended(self._command, self._machine.outcomes[self._attempt_id]))
-
-    def _fail(self, kind: str, reason: str, *, gone: bool) -> None:
-        if gone:
-            self._machine.removed.add(self._attempt_id)  # no other watcher may start what this one says is gone
-        failed = attempt_ended(self._command, Failed(blame=Blame.PLATFORM, kind=kind, reason=reason))
-        self._tell(*((lease_ended(self._command, "it never started"),) if gone else ()), failed)
-
-    def _step(self, seconds: float, then: Callable[[], None]) -> None:
-        """Go on after so long, unless the driver is dead by then or the machine was lost."""
-        self._world.clock.after(seconds, lambda: then() if self._owner.alive and not self._over else None)
-
-    def _tell(self, *facts: e.Fact, done: bool = True) -> None:
-        send(self._world, self._owner, Outcome(self._command.command_id, facts, done))
-
-
-def send(world: World, owner: Owner, outcome: Outcome) -> None:
-    """Let the driver hear of it, once or twice, soon or late; progress reaches whoever has the name by then."""
-
-    def arrive() -> None:
-        listener = owner if outcome.done else world.driver
-        if listener and listener.alive:
-            listener.hear(outcome)
-
-    for delay_s in world.faults.delays(MOMENT_S):
-        world.clock.after(delay_s, arrive)
-
-
-def training_of(state: State, tournament_id: str, task_id: str, hotkey: str) -> Training:
-    """The training that a command is about."""
-    return state.tournaments[tournament_id].tasks[task_id].trainings[hotkey]

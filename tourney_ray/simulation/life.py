@@ -12,15 +12,16 @@ from typing import Protocol
 
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.checker import Checker
-from tourney_ray.core.events import Act, Fact, LeaseEnded
+from tourney_ray.core.events import Act, AttemptStarted, Fact, LeaseEnded
 from tourney_ray.core.invariants.waits import unexplained
 from tourney_ray.core.plan import plan
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import State
 from tourney_ray.driver.loop import FactLog, Loop, Outcome
 from tourney_ray.errors import Defect, JournalConflict, NotAllowed, PlatformFault, StorageUnavailable
-from tourney_ray.simulation.effects import VirtualDispatcher, World
+from tourney_ray.simulation.effects import VirtualDispatcher
 from tourney_ray.simulation.faults import Crash
+from tourney_ray.simulation.world import World
 
 STORAGE_PAUSE_S = 5.0
 
@@ -52,12 +53,21 @@ class Disk:
         for entry in entries:
             if entry.seq > self.seen:
                 self.seen = entry.seq
-                fact = entry.fact
-                self.world.broken += map(str, self.checker.see(fact))
-                if isinstance(fact, LeaseEnded) and (where := self.world.cluster.running(fact.attempt_id)):
-                    self.world.broken.append(
-                        f"fact {entry.seq} frees the GPUs of {fact.attempt_id}, which runs on {where.node_id}"
-                    )
+                self.world.broken += map(str, self.checker.see(entry.fact))
+                self._compare(entry.seq, entry.fact)
+
+    def _compare(self, seq: int, fact: Fact) -> None:
+        """Hold what the journal says of leases against the machines."""
+        match fact:
+            case AttemptStarted():
+                self.world.leased[fact.attempt_id] = fact
+            case LeaseEnded():
+                self.world.leased.pop(fact.attempt_id, None)
+                if where := self.world.cluster.running(fact.attempt_id):
+                    freed = f"fact {seq} frees the GPUs of {fact.attempt_id}"
+                    self.world.broken.append(f"{freed}, which runs on {where.node_id}")
+            case _:
+                pass
 
 
 class Handle:

@@ -1,5 +1,6 @@
-"""Scripted miners: what each of them answers, trains and scores follows from a seed and from nothing that goes wrong
-around it. So the same seed has the same champion, whatever the platform suffers.
+"""Scripted miners: what they answer, train and score follows from a seed, whatever goes wrong around them.
+
+So the same seed has the same champion, with faults of the platform and without.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ RAO = 1_000_000_000
 RARELY = 0.1
 """Share of miners that pay or answer late, and of tasks that cannot be prepared at first."""
 
-STEP = 1 / 32
-"""Metrics lie on a grid, so that some are equal; exact in binary."""
+STEPS = (1 / 32, 1 / 8)
+"""Metrics lie on a grid, fine or coarse by the task, so that some are equal or the margin apart; exact in binary."""
+
+MIDDLES = (2.0, -1.0)
+"""What a miner without skill reaches: a reward may be negative, in some tasks."""
 
 
 class Trait(StrEnum):
@@ -58,6 +62,7 @@ TRAITS: tuple[tuple[float, Trait], ...] = (
 )
 """Upper ends of the shares."""
 
+HALF = 0.5
 HOPELESS = 0.03
 """Share of tasks on which nobody's metric is a number."""
 
@@ -135,7 +140,9 @@ class Script:
         if trait is Trait.INFINITE:
             return Evaluated(value=float("inf"), digest=_digest(place, hotkey))
         skill = self.chance("skill", hotkey) + 0.5 * self.chance("luck", place, hotkey)
-        value = METRICS[task_type].improved(2.0, round(skill / STEP) * STEP)
+        step = STEPS[self.chance("coarse", place) < HALF]
+        middle = MIDDLES[task_type is TaskType.GRPO and self.chance("negative", place) < HALF]
+        value = METRICS[task_type].improved(middle, round(skill / step) * step)
         digest = _digest(place, "everybody" if trait is Trait.COPIED else hotkey)
         return Evaluated(value=value, per_row=(value,), fine_tuned=trait is not Trait.UNTRAINED, digest=digest)
 
@@ -147,9 +154,9 @@ def entrant(hotkey: str) -> Entrant:
     return Entrant(hotkey=hotkey, coldkey=_coldkey(hotkey), repo=repo, commit=frozen, tree_hash=frozen)
 
 
-def image_of(hotkey: str) -> str:
-    """Id of the image that is built from that miner's tree."""
-    return f"sha256:{hashlib.sha256(hotkey.encode()).hexdigest()}"
+def image_of(tree_hash: str) -> str:
+    """Id of the image that is built from that tree."""
+    return f"sha256:{hashlib.sha256(tree_hash.encode()).hexdigest()}"
 
 
 def task_data(place: TaskPlace, params: int) -> TaskData:

@@ -14,10 +14,10 @@ from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import State, Tournament, Training
 from tourney_ray.simulation.clock import VirtualClock
 from tourney_ray.simulation.cluster import Machine, parse_nodes
-from tourney_ray.simulation.effects import World
 from tourney_ray.simulation.faults import Faults
 from tourney_ray.simulation.life import Disk, Life, Opened
 from tourney_ray.simulation.miners import Script
+from tourney_ray.simulation.world import World
 from tourney_ray.store.memory import MemoryJournal, MemoryStore
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -29,6 +29,8 @@ LONGEST_S = 60 * 24 * 3600.0
 """A run that takes longer has got stuck."""
 
 MOST_EVENTS = 200_000
+ENOUGH = 20
+"""A run in which so many things are broken is not played to its end."""
 
 CANCEL_S = 60.0
 """Between two looks of the person that cancels."""
@@ -95,7 +97,7 @@ class Run:
         if self._setting.cancels:
             self._cancel()
         clock, events = self._world.clock, 0
-        while not self._over():
+        while not self._over() and not self._hopeless():
             events += 1
             if clock.seconds > LONGEST_S or events > MOST_EVENTS or not clock.next():
                 self._world.broken.append(f"stuck after {clock.seconds / 86400:.1f} days: {self._waits()}")
@@ -107,7 +109,8 @@ class Run:
         for life in list(self._lives):
             life.end()
         journal = self._disk.open()
-        self._world.broken += map(str, self._disk.checker.end())
+        if not self._hopeless():
+            self._world.broken += map(str, self._disk.checker.end())
         facts = self._disk.seen
         result = Played(
             state=journal.state,
@@ -127,6 +130,9 @@ class Run:
         if self._lives[-1].state.leases:
             return False
         return len(ended) >= self._setting.tournaments * len(self._setting.types)
+
+    def _hopeless(self) -> bool:
+        return len(self._world.broken) >= ENOUGH
 
     def _waits(self) -> str:
         state = self._lives[-1].state if self._lives else State()

@@ -1,26 +1,21 @@
-"""Invariant 11: every draw follows from seeds that were committed to before anyone was asked (RULES §3).
-
-The hashes are written out here once more; see `draw` for the functions that draw.
-"""
+"""Invariant 11: every draw follows from seeds that were committed to before anyone was asked (RULES §3)."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tourney_ray.core import events as e
 from tourney_ray.core.invariants.books import OpenEnded
+from tourney_ray.core.invariants.register import Register, sha256
 from tourney_ray.core.models import RoundType
 
 
 @dataclass
 class _Book:
-    created: e.TournamentCreated
-    lines: list[str]
-    """`hotkey:commit` of everybody who is in."""
-    seed: str = ""
-    """S in hex; empty before activation."""
+    register: Register
+    standing: tuple[str, ...] = ()
+    """Who plays on, best placed first."""
 
 
 @dataclass
@@ -37,40 +32,44 @@ class Draws(OpenEnded):
             case e.TournamentCreated():
                 yield from self._created(fact)
             case e.EntrantAccepted():
-                book = self._books[fact.tournament_id]
-                book.lines.append(f"{fact.entrant.hotkey}:{fact.entrant.commit}")
+                self._books[fact.tournament_id].register.accept(fact)
             case e.TournamentActivated():
                 book = self._books[fact.tournament_id]
-                if _sha(bytes.fromhex(fact.draw_seed)) != book.created.draw_commitment:
+                if sha256(bytes.fromhex(fact.draw_seed)) != book.register.created.draw_commitment:
                     yield 11, f"the draw seed of {fact.tournament_id} is not the one committed to"
-                frozen = hashlib.sha256("\n".join(sorted(book.lines)).encode()).digest()
-                book.seed = _sha(bytes.fromhex(fact.draw_seed) + frozen + fact.beacon.encode())
+                book.register.close(fact)
+                book.standing = book.register.order
             case e.SecretRevealed():
-                if _sha(bytes.fromhex(fact.secret_seed)) != self._books[fact.tournament_id].created.secret_commitment:
+                created = self._books[fact.tournament_id].register.created
+                if sha256(bytes.fromhex(fact.secret_seed)) != created.secret_commitment:
                     yield 11, f"the secret seed of {fact.tournament_id} is not the one committed to"
             case e.RoundDrawn():
-                yield from _drawn(self._books[fact.tournament_id].seed, fact)
+                yield from _drawn(self._books[fact.tournament_id], fact)
+            case e.RoundCompleted():
+                self._books[fact.tournament_id].standing = fact.advancing
             case _:
                 pass
 
     def _created(self, fact: e.TournamentCreated) -> Iterator[tuple[int, str]]:
-        champion = fact.champion
-        lines = [f"{champion.hotkey}:{champion.commit}"] if champion else []
-        self._books[fact.tournament_id] = _Book(fact, lines)
+        self._books[fact.tournament_id] = _Book(Register(fact))
         if self._used & {fact.draw_commitment, fact.secret_commitment}:
             yield 11, f"{fact.tournament_id} commits to a seed of a tournament before it"
         self._used |= {fact.draw_commitment, fact.secret_commitment}
 
 
-def _drawn(seed: str, fact: e.RoundDrawn) -> Iterator[tuple[int, str]]:
+def _drawn(book: _Book, fact: e.RoundDrawn) -> Iterator[tuple[int, str]]:
     matches = [m.entrants for m in fact.matches]
     everyone = [h for m in matches for h in m]
     if len(everyone + list(fact.byes)) != len({*everyone, *fact.byes}):
         yield 11, f"somebody plays twice in {fact.round_id}"
+    if ({*everyone, *fact.byes} ^ set(book.standing)) - {book.register.champion}:
+        yield 11, f"others play in {fact.round_id} than those who were still in"
+    if fact.byes not in ((), book.standing[:1]):
+        yield 11, f"{fact.byes[0]} has the bye of {fact.round_id}, and was not the best placed"
     if fact.round_type is RoundType.BOSS:
         return
     purpose = "group" if fact.round_type is RoundType.GROUP else "pair"
-    order = sorted(everyone, key=lambda h: (_position(seed, fact.number, purpose, h), h))
+    order = sorted(everyone, key=lambda h: (book.register.position(fact.number, purpose, h), h))
     if matches != _dealt(order, len(matches), fact.round_type):
         yield 11, f"the matches of {fact.round_id} are not those that the seed gives"
 
@@ -79,11 +78,3 @@ def _dealt(order: Sequence[str], matches: int, round_type: RoundType) -> list[tu
     if round_type is RoundType.GROUP:
         return [tuple(order[i::matches]) for i in range(matches)]
     return [tuple(order[i : i + 2]) for i in range(0, len(order), 2)]
-
-
-def _position(seed: str, number: int, purpose: str, item: str) -> int:
-    return int(hashlib.sha256(f"{seed}|{number}|{purpose}|{item}".encode()).hexdigest()[:16], 16)
-
-
-def _sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -24,8 +24,8 @@ class _Book:
     ours: int = 0
     """The platform's."""
     evaluator: int = 0
-    live: bool = False
-    """Whether an attempt is under way."""
+    live: str = ""
+    """The attempt under way."""
     trained: bool = False
     """Whether its checkpoint waits for, or has, its metric."""
     result: Evaluated | None = None
@@ -74,7 +74,7 @@ class Trainings(OpenEnded):
             yield 4, f"{who} begins epoch {fact.epoch}, {book.epochs} is due"
         if book.trained or _over(book, rules):
             yield 4, f"{who} begins attempt {fact.epoch} though its training is over"
-        book.live = True
+        book.live = fact.attempt_id
         terms = self._terms.setdefault(fact.task_id, fact.terms)
         prepared = self._prepared[fact.task_id]
         if fact.terms != terms:
@@ -87,7 +87,7 @@ class Trainings(OpenEnded):
     def _counted(self, fact: e.Fact) -> Iterator[tuple[int, str]]:
         match fact:
             case e.AttemptEnded():
-                _count(self._book(fact.task_id, fact.hotkey), fact)
+                yield from _count(self._book(fact.task_id, fact.hotkey), fact)
             case e.CheckpointEvaluated():
                 _measure(self._book(fact.task_id, fact.hotkey), fact)
             case e.EvaluationFailed():
@@ -95,13 +95,22 @@ class Trainings(OpenEnded):
                 book.evaluator += 1
                 book.trained = book.evaluator < self._rules[fact.tournament_id].max_platform_failures
             case e.TrainingRetried():
-                self._book(fact.task_id, fact.hotkey).live = False
+                self._book(fact.task_id, fact.hotkey).live = ""
             case e.TrainingReopened():
                 self._reopened(fact)
+            case _:
+                yield from self._of_tasks(fact)
+
+    def _of_tasks(self, fact: e.Fact) -> Iterator[tuple[int, str]]:
+        match fact:
             case e.EvaluationRepeated():
-                for book in self._of_task(fact.task_id):
+                if fact.number > self._rules[fact.tournament_id].max_evaluations:
+                    yield 4, f"task {fact.task_id[:8]} is evaluated once more than allowed, for time {fact.number}"
+                for book in self._trainings_of(fact.task_id):
                     book.result = None
             case e.TaskRepeated():
+                if fact.number > 1 + self._rules[fact.tournament_id].max_repetitions:
+                    yield 4, f"task {fact.task_id[:8]} is repeated once more than allowed, in run {fact.number}"
                 self._books |= {k: book.anew() for k, book in self._books.items() if k[0] == fact.task_id}
             case e.TaskDecided():
                 yield from self._decided(fact)
@@ -123,15 +132,17 @@ class Trainings(OpenEnded):
                 mine = f"{book.mine} of {rules.max_training_attempts} failures are its own"
                 yield 4, f"task {fact.task_id[:8]} is decided though {ranked.hotkey} may still train: {mine}"
 
-    def _of_task(self, task_id: str) -> list[_Book]:
+    def _trainings_of(self, task_id: str) -> list[_Book]:
         return [book for key, book in self._books.items() if key[0] == task_id]
 
     def _book(self, task_id: str, hotkey: str) -> _Book:
         return self._books.setdefault((task_id, hotkey), _Book())
 
 
-def _count(book: _Book, fact: e.AttemptEnded) -> None:
-    book.live = False
+def _count(book: _Book, fact: e.AttemptEnded) -> Iterator[tuple[int, str]]:
+    if fact.attempt_id != book.live:
+        yield 4, f"{fact.attempt_id} ended, and the attempt under way is {book.live or 'none'}"
+    book.live = ""
     if not isinstance(fact.outcome, Failed):
         book.trained = True
     elif fact.outcome.blame is Blame.MINER:

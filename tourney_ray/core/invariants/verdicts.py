@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from tourney_ray.core import events as e
 from tourney_ray.core.invariants.books import OpenEnded
+from tourney_ray.core.invariants.register import Register
+from tourney_ray.core.invariants.standings import Values, broken_ending
 from tourney_ray.core.models import Evaluated, RoundType, TaskType
 from tourney_ray.core.rules import Rules
-
-TOLERANCE = 1e-12
 
 
 @dataclass
@@ -31,7 +31,9 @@ class _Match:
 class _Book:
     """One tournament, as its facts told it."""
 
-    created: e.TournamentCreated
+    register: Register
+    standing: tuple[str, ...] = ()
+    """Who plays on, best placed first."""
     matches: dict[str, _Match] = field(default_factory=dict[str, _Match])
     """Of all rounds."""
     rounds: list[e.RoundDrawn] = field(default_factory=list[e.RoundDrawn])
@@ -49,11 +51,17 @@ class Verdicts(OpenEnded):
 
     _books: dict[str, _Book] = field(default_factory=dict[str, _Book])
 
-    def see(self, fact: e.Fact) -> Iterator[tuple[int, str]]:  # noqa: C901 - a line per fact
+    def see(self, fact: e.Fact) -> Iterator[tuple[int, str]]:  # noqa: C901, PLR0912 - a line per fact
         """Whether a decision may be made now, and is the one that the metrics give."""
         match fact:
             case e.TournamentCreated():
-                self._books[fact.tournament_id] = _Book(fact)
+                self._books[fact.tournament_id] = _Book(Register(fact))
+            case e.EntrantAccepted():
+                self._books[fact.tournament_id].register.accept(fact)
+            case e.TournamentActivated():
+                book = self._books[fact.tournament_id]
+                book.register.close(fact)
+                book.standing = book.register.order
             case e.RoundDrawn():
                 yield from _drawn(self._books[fact.tournament_id], fact)
             case e.TaskPrepared():
@@ -63,7 +71,11 @@ class Verdicts(OpenEnded):
             case e.CheckpointEvaluated():
                 results = self._books[fact.tournament_id].results
                 results.setdefault(fact.task_id, {})[fact.hotkey] = fact.result
-            case e.EvaluationRepeated() | e.TaskRepeated():
+            case e.EvaluationRepeated():
+                results = self._books[fact.tournament_id].results.pop(fact.task_id, {})
+                if any(map(_sound, results.values())):
+                    yield 5, f"task {fact.task_id[:8]} is evaluated again though somebody's metric was valid"
+            case e.TaskRepeated():
                 self._books[fact.tournament_id].results.pop(fact.task_id, None)
             case e.TrainingReopened():
                 self._books[fact.tournament_id].results.get(fact.task_id, {}).pop(fact.hotkey, None)
@@ -102,6 +114,17 @@ def _round(book: _Book, fact: e.RoundCompleted) -> Iterator[tuple[int, str]]:
     through = {h for m in matches if m.decided for h in m.decided.advancing} | set(byes)
     if set(fact.advancing) != through:
         yield 5, f"{fact.round_id} lets others advance than its matches do"
+    elif list(fact.advancing) != _placed(book, matches, through):
+        yield 5, f"those who advance from {fact.round_id} are not in the order of their places"
+    book.standing = fact.advancing
+
+
+def _placed(book: _Book, matches: Sequence[_Match], through: set[str]) -> list[str]:
+    """Best placed first: after groups by place in the group, else as they stood; a champion that joined comes first."""
+    if matches[0].round_type is RoundType.GROUP:
+        places = {h: m.decided.advancing.index(h) for m in matches if m.decided for h in m.decided.advancing}
+        return sorted(through, key=lambda h: (places[h], book.register.rank(h)))
+    return [*(through - set(book.standing)), *(h for h in book.standing if h in through)]
 
 
 # --- tasks
@@ -118,33 +141,35 @@ def _task(book: _Book, fact: e.TaskDecided) -> Iterator[tuple[int, str]]:
         yield 3, f"{where} ranks others than its match's entrants"
         return
     results = book.results.get(fact.task_id, {})
-    yield from ((5, f"{where}: {what}") for what in _ranking(task.task_type, fact.ranking, results, book.created.rules))
+    yield from ((5, f"{where}: {what}") for what in _ranking(book.register, task.task_type, fact.ranking, results))
     winner = _winner(book, place, task.task_type, fact.ranking)
     if fact.winner != winner:
         yield 5, f"{where} was won by {fact.winner}, its metrics say {winner}"
 
 
 def _ranking(
-    task_type: TaskType, ranking: Sequence[e.Ranked], results: Mapping[str, Evaluated], rules: Rules
+    register: Register, task_type: TaskType, ranking: Sequence[e.Ranked], results: Mapping[str, Evaluated]
 ) -> Iterator[str]:
     valid = [r for r in ranking if r.valid]
-    sound = {h for h, result in results.items() if _sound(result)}
-    copies = {
-        h for h in sound for other in sound - {h} if results[h].digest and results[h].digest == results[other].digest
-    }
-    if not sound - copies <= {r.hotkey for r in valid} <= sound:
-        yield "it counts what is not valid, or leaves out what is"
+    due = _valid(register, results)
+    if {r.hotkey for r in valid} != due:
+        yield f"it counts {sorted(r.hotkey for r in valid)}, valid are {sorted(due)}"
         return
-    digests = [results[r.hotkey].digest for r in valid if results[r.hotkey].digest]
-    if len(digests) != len(set(digests)) or not {results[h].digest for h in copies} <= set(digests):
-        yield "of equal weights more than one counts, or none does"
-    values = [results[r.hotkey].value for r in valid]
-    if values != [r.value for r in valid]:
+    values = {h: results[h].value for h in due}
+    if any(r.value != values[r.hotkey] for r in valid):
         yield "it ranks by other values than those that were measured"
-    if values != sorted(values, reverse=task_type is TaskType.GRPO):
-        yield "its ranking is not in the order of the metric"
+    order = sorted(due, key=lambda h: (-values[h] if task_type is TaskType.GRPO else values[h], register.rank(h)))
+    if [r.hotkey for r in valid] != order:
+        yield "its ranking is not in the order of the metric, or of registration where that is equal"
     if [r.score for r in ranking] != _scores(len(valid), len(ranking)):
         yield "its scores are not those of the places"
+
+
+def _valid(register: Register, results: Mapping[str, Evaluated]) -> set[str]:
+    """Whose metric counts: of equal weights those that were registered first."""
+    sound = sorted((h for h, result in results.items() if _sound(result)), key=register.rank)
+    first = {results[h].digest: h for h in reversed(sound)}
+    return {h for h in sound if not results[h].digest or first[results[h].digest] == h}
 
 
 def _sound(result: Evaluated) -> bool:
@@ -168,8 +193,8 @@ def _winner(book: _Book, place: _Match, task_type: TaskType, ranking: Sequence[e
         return champion
     if b is None:
         return challenger
-    wins = book.created.champion_wins
-    rules = book.created.rules
+    wins = book.register.created.champion_wins
+    rules = book.register.created.rules
     first, decay, least = rules.boss_margin_first, rules.boss_margin_decay, rules.boss_margin_least
     margin = max(least, first * decay ** (wins - 1))
     if rules.boss_equality == "challenger" and b > 0 and c > 0:  # as the published implementation compares
@@ -194,7 +219,7 @@ def _match(book: _Book, fact: e.MatchDecided) -> Iterator[tuple[int, str]]:
     if any(task_id not in book.decided for task_id in place.tasks.values()):
         yield 9, f"{fact.match_id} was decided before its tasks"
         return
-    due = _advancing(place, [book.decided[i] for i in place.tasks.values()], book.created.rules)
+    due = _advancing(place, [book.decided[i] for i in place.tasks.values()], book.register.created.rules)
     if list(fact.advancing) != due:
         yield 5, f"{fact.match_id} lets {list(fact.advancing)} advance, its metrics say {due}"
 
@@ -214,23 +239,25 @@ def _end(book: _Book, fact: e.TournamentCompleted) -> Iterator[tuple[int, str]]:
     last = next((m for m in book.matches.values() if m.round_type is RoundType.BOSS and m.decided), None)
     if last and last.decided and fact.winner != last.decided.advancing[0]:
         yield 5, f"{fact.winner} won, the boss round says {last.decided.advancing[0]}"
-    shares = math.fsum(s.weight for s in fact.standings)
-    if fact.standings and abs(shares - 1) > TOLERANCE:
-        yield 5, f"the weights sum to {shares!r}"
-    points = _points(book, fact)
-    if any(not math.isclose(s.points, points.get(s.hotkey, 0.0)) for s in fact.standings):
-        yield 5, f"the points of {fact.tournament_id} are not those of the tasks that were won"
-    if set(points) - {s.hotkey for s in fact.standings}:
-        yield 5, f"somebody earned points in {fact.tournament_id} and has no place"
+    boss = [_values(book, task_id, last) for task_id in last.tasks.values()] if last else []
+    champion, rules = book.register.champion, book.register.created.rules
+    yield from ((5, what) for what in broken_ending(fact, champion, _won(book), boss, rules))
 
 
-def _points(book: _Book, fact: e.TournamentCompleted) -> dict[str, float]:
-    champion = book.created.champion.hotkey if book.created.champion else None
-    weight = book.created.rules.type_weight[book.created.tournament_type]
+def _values(book: _Book, task_id: str, boss: _Match) -> Values:
+    champion, challenger = boss.entrants
+    values = {r.hotkey: r.value for r in book.decided[task_id].ranking if r.valid}
+    return book.tasks[task_id].task_type, values.get(champion), values.get(challenger)
+
+
+def _won(book: _Book) -> dict[str, float]:
+    """Points of all tasks, by who won them."""
+    created = book.register.created
+    weight = created.rules.type_weight[created.tournament_type]
     numbers = {drawn.round_id: drawn.number for drawn in book.rounds}
-    points: dict[str, float] = {}
+    rounds: dict[str, int] = {}
     for task_id, decided in book.decided.items():
-        number = numbers[book.matches[book.tasks[task_id].match_id].round_id]
-        if decided.winner not in (None, champion, fact.winner):
-            points[decided.winner] = points.get(decided.winner, 0.0) + number * weight
-    return points
+        if decided.winner is not None:
+            number = numbers[book.matches[book.tasks[task_id].match_id].round_id]
+            rounds[decided.winner] = rounds.get(decided.winner, 0) + number
+    return {hotkey: total * weight for hotkey, total in rounds.items()}
