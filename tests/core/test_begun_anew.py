@@ -103,7 +103,7 @@ def test_who_waits_for_the_evaluator_is_evaluated_at_once():
     assert not [c for c in arena.plan().commands if isinstance(c, Evaluate)]
     arena.stage.record(retried(command.spec))
     (again,) = [c for c in arena.plan().commands if isinstance(c, Evaluate)]
-    assert (again.hotkey, again.failures) == (command.spec.hotkey, 1)
+    assert (again.hotkey, again.tries) == (command.spec.hotkey, 1)
     assert training(arena, command.spec).status is TrainingStatus.SUCCESS
 
 
@@ -156,7 +156,9 @@ def test_a_checkpoint_whose_training_is_reopened_is_evaluated_again():
     assert training(arena, spec).evaluated
     arena.stage.record(reopened(spec))
     assert (training(arena, spec).evaluated, training(arena, spec).attempts) == (None, attempts)
-    assert arena.plan().wants(command.command_id)
+    (again,) = [c for c in arena.plan().commands if isinstance(c, Evaluate)]
+    assert (again.number, again.checkpoint) == (command.number, command.checkpoint)
+    assert again.command_id != command.command_id, "what comes late of the first one is not taken for the second"
 
 
 def test_what_goes_on_is_not_reopened():

@@ -39,7 +39,7 @@ def arena() -> Arena:
         return NODE_LOST if spec.hotkey == "m07" and spec.epoch == 1 else trained(spec)
 
     def measures(command: Evaluate) -> Evaluated | None:
-        if command.hotkey == "m06" and not command.failures:
+        if command.hotkey == "m06" and not command.tries:
             return None
         unlucky = command.number == 1 and command.task_id == played.tasks(1)[0].task_id
         return measured(command, float("nan")) if unlucky else by_number(command)
