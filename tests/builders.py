@@ -36,14 +36,15 @@ from tourney_ray.core.models import (
     Trained,
 )
 from tourney_ray.core.plan import plan
+from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
 from tourney_ray.core.state import Node, State, Tournament
-from tourney_ray.core.tasks import choose_task, training_hours
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DRAW_SEED = "11" * 32
 SECRET_SEED = "22" * 32
+"""Of the first tournament on a stage; each has its own."""
 CHAMPION = "champ"
 CLUSTER = Cluster((Node("n1", {"H100": 8}), Node("n2", {"A100": 2}), Node("n3", {"H100": 8})))
 
@@ -137,6 +138,18 @@ class Stage:
         self.facts.append((fact, self.at))
 
 
+def seeds(number: int) -> tuple[str, str]:
+    """Draw seed and secret seed of the `number`-th tournament on a stage."""
+    if number == 1:
+        return DRAW_SEED, SECRET_SEED
+    return f"{number:02x}" + "11" * 31, f"{number:02x}" + "22" * 31
+
+
+def number_of(state: State, tournament_id: str) -> int:
+    """Which tournament on its stage that is, from 1."""
+    return list(state.tournaments).index(tournament_id) + 1
+
+
 def leased(state: State) -> dict[tuple[str, str], int]:
     """GPUs that are held, by (node, GPU type)."""
     held: dict[tuple[str, str], int] = {}
@@ -198,6 +211,11 @@ class Game:
     def tournament(self) -> Tournament:
         return self.stage.state.tournaments[self.tournament_id]
 
+    @property
+    def seeds(self) -> tuple[str, str]:
+        """Of the tournament: its draw seed and its secret seed."""
+        return seeds(number_of(self.stage.state, self.tournament_id))
+
     def open(self, champion: Entrant | None, champion_wins: int = 0) -> None:
         """Fill the accounts, see the cluster, announce the tournament."""
         for hotkey in self.hotkeys:
@@ -205,7 +223,8 @@ class Game:
             if hotkey not in self.script.unpaid:
                 self.stage.record(transfer)
         self.stage.see(CLUSTER)
-        committed = commitment(DRAW_SEED)
+        draw_seed, secret_seed = seeds(len(self.stage.state.tournaments) + 1)
+        committed = commitment(draw_seed)
         self.tournament_id = ids.generate_tournament_id(self.tournament_type, committed, self.stage.at)
         self.stage.record(
             e.TournamentCreated(
@@ -213,7 +232,7 @@ class Game:
                 tournament_type=self.tournament_type,
                 rules=self.rules,
                 draw_commitment=committed,
-                secret_commitment=commitment(SECRET_SEED),
+                secret_commitment=commitment(secret_seed),
                 champion=champion,
                 champion_wins=champion_wins,
                 because="scripted",
@@ -245,9 +264,9 @@ class Game:
             case AskMiners():
                 self._answer(command)
             case RevealDrawSeed():
-                self.stage.record(e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=DRAW_SEED))
+                self.stage.record(e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=self.seeds[0]))
             case RevealSecretSeed():
-                self.stage.record(e.SecretRevealed(tournament_id=self.tournament_id, secret_seed=SECRET_SEED))
+                self.stage.record(e.SecretRevealed(tournament_id=self.tournament_id, secret_seed=self.seeds[1]))
             case PrepareTask():
                 self._prepare(command)
             case Train():
@@ -274,14 +293,16 @@ class Game:
         if c.place.preparation - 1 < self.script.preparation_failures.get(last.number, 0):
             self.stage.record(e.TaskPreparationFailed(**where, reason="the data set has no rows"))
             return
-        request = choose_task(SECRET_SEED, c.tournament_type, c.round_type, c.place, t.rules)
+        _, secret = self.seeds
+        if repeated := prepared_from_history(self.stage.state, c, secret):
+            self.stage.record(repeated)
+            return
+        request = task_request(t, c, secret)
         low, _ = request.model_range_b
-        task_data = data(params=int(low * 10**9))
-        rows = task_data.dataset_rows
-        hours = training_hours(SECRET_SEED, c.tournament_type, c.round_type, c.place, rows, t.rules)
+        fact = task_prepared(t, c, request.task_type, data(params=int(low * 10**9)), secret)
         past = self.script.historical.get(last.number)
         history: dict[str, Any] = {"historical": past, "best_historical": 1.5} if past else {}
-        self.stage.record(e.TaskPrepared(**where, task_type=request.task_type, hours=hours, data=task_data, **history))
+        self.stage.record(fact.model_copy(update=history))
 
     def _train(self, c: Train) -> None:
         spec = c.spec
