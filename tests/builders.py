@@ -326,7 +326,7 @@ class Game:
             "hotkey": c.hotkey,
             "number": c.number,
         }
-        if c.failures < self.script.evaluation_failures.get(key, 0):
+        if c.tries < self.script.evaluation_failures.get(key, 0):
             self.stage.record(e.EvaluationFailed(**where, reason="the evaluator was killed"))
             return
         self.stage.record(e.CheckpointEvaluated(**where, result=self._result(c, key)))

@@ -206,6 +206,10 @@ class Arena:
         if c.intent:
             self.stage.record(c.intent)
             return
+        node = self.stage.state.nodes.get(c.node)
+        if node is None or node.lost_at:
+            self.stage.record(e.AttemptEnded(**_attempt(c), outcome=NODE_LOST))
+            return
         ended = e.LeaseEnded(**_attempt(c), because="it is gone")
         if not is_known(self.stage.state, ended):
             self.stage.record(ended)

@@ -105,6 +105,8 @@ class Training:
     """Checkpoints that the evaluation refused and the entrant trains again for, of the attempts that count."""
     evaluation_failures: int = 0
     """Of the evaluator, over all attempts."""
+    taken_back: int = 0
+    """How many of its metrics a person had measured again, over all attempts."""
     trouble: str = ""
     """The latest fault, while it is waited out; of a failed training, the one that ended it."""
     failed_by: Blame | None = None
