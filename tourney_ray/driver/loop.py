@@ -116,6 +116,10 @@ class Loop:
             raise NotAllowed(refusal.message) from refusal
         self.journal.append(batch.facts, now)
 
+    def wants(self, command_id: str) -> bool:
+        """Whether the command was part of the last plan."""
+        return command_id in self._wanted
+
     def _plan(self, state: State, cluster: Cluster, now: datetime) -> Plan:
         """What should be running; from now on only the outcomes of that are listened to."""
         upcoming = plan(state, now, self._agenda, cluster.max_trainers)
@@ -124,7 +128,7 @@ class Loop:
 
     def _take(self, outcome: Outcome) -> tuple[Fact, ...]:
         """The facts of an outcome that somebody waits for; none of any other."""
-        awaited = outcome.command_id in self._in_flight and outcome.command_id in self._wanted
+        awaited = outcome.command_id in self._in_flight and self.wants(outcome.command_id)
         if outcome.done:
             self._in_flight.discard(outcome.command_id)
         if awaited:

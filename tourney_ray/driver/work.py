@@ -134,12 +134,11 @@ def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) 
 
 
 def release(settings: Settings, spec: TrainingSpec) -> str:
-    """End whatever still runs of an attempt on this node; how it is known that nothing does.
+    """How it is known that nothing of an attempt runs on this node, nor ever will; what still ran is ended.
 
     Raises `PlatformFault` when that cannot be made sure of.
     """
-    sandbox(settings).adopt(spec)
-    return "its processes are gone"
+    return sandbox(settings).release(spec)
 
 
 class EvaluatorWorker:
