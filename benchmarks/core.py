@@ -22,7 +22,6 @@ from lab.group_round import AT, GroupRound, cluster
 from lab.ratios import Row, in_turn, parser, show
 
 from tourney_ray.core.events import Fact
-from tourney_ray.core.leases import Cluster
 from tourney_ray.core.plan import plan
 from tourney_ray.core.settle import forced
 from tourney_ray.core.state import State
@@ -37,17 +36,19 @@ class Moment:
     """A state, and the outcome that comes in next."""
 
     state: State
-    outcome: Fact
-    cluster: Cluster
+    outcome: tuple[Fact, ...]
 
     def step(self) -> None:
         """What the driver computes for it."""
-        _, after = forced(self.state, self.outcome, AT)
+        after = self.state
+        for fact in self.outcome:
+            _, after = forced(after, fact, AT)
         plan(after, AT)
 
     def dump(self) -> None:
         """The baseline."""
-        self.outcome.model_dump_json()
+        for fact in self.outcome:
+            fact.model_dump_json()
 
 
 def main() -> None:
@@ -101,7 +102,7 @@ def measured(step: str, at: dict[int, Moment], n: int) -> list[Row]:
 
 def _next(group: GroupRound) -> Moment:
     """The group as it is, and the outcome of the first command that it waits for."""
-    return Moment(group.state, group.answer(group.commands()[0]), group.cluster)
+    return Moment(group.state, group.answer(group.commands()[0]))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,13 +11,21 @@ from typing import Any
 from tourney_ray.core import events as e
 from tourney_ray.core import ids
 from tourney_ray.core.chain import Entry, chain
-from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask, RevealDrawSeed, RevealSecretSeed, Train
+from tourney_ray.core.commands import (
+    AskMiners,
+    Command,
+    Evaluate,
+    PrepareTask,
+    Release,
+    RevealDrawSeed,
+    RevealSecretSeed,
+    Train,
+)
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.leases import Cluster, news_of_nodes
 from tourney_ray.core.models import (
     METRICS,
-    Blame,
     Direction,
     Entrant,
     Evaluated,
@@ -95,6 +103,8 @@ class Script:
     """How often the evaluator fails at that entrant's checkpoints first."""
     preparation_failures: Mapping[int, int] = field(default_factory=dict[int, int])
     """How often each slot of that round cannot be prepared first."""
+    historical: Mapping[int, str] = field(default_factory=dict[int, str])
+    """The past task whose data all tasks of that round repeat."""
     refusals: Mapping[str, str] = field(default_factory=dict[str, str])
     """Reason by hotkey of those that the vetting refuses."""
     unpaid: frozenset[str] = frozenset()
@@ -160,28 +170,9 @@ def play(
 ) -> Played:
     """A whole tournament, from the transfers to the revealed secret, on a new stage or after what one has seen."""
     hotkeys = miners(entrants) if isinstance(entrants, int) else list(entrants)
-    game = _Game(stage or Stage(), hotkeys, script or Script(), rules or Rules(), tournament_type)
-    game.open(champion)
-    game.run()
-    return Played(game.stage.facts, game.stage.state, game.tournament_id)
-
-
-def eventful() -> Played:
-    """Two tournaments in which every kind of fact occurs; nobody has a valid metric in the second one."""
-    mine = Failed(blame=Blame.MINER, kind="exit", reason="exit status 1", seconds=0.5, log_tail="boom")
-    ours = Failed(blame=Blame.PLATFORM, kind="node_lost", reason="the node is gone")
-    script = Script(
-        values={(1, "m10"): float("nan")},
-        failures={(1, "m03"): [mine, mine], (1, "m04"): [ours, mine, ours]},
-        evaluation_failures={(1, "m05"): 2},
-        preparation_failures={1: 1},
-        refusals={"m02": "no dockerfile"},
-        unpaid=frozenset({"m01"}),
-    )
-    stage = Stage()
-    play(12, script=script, stage=stage)
-    worthless = {(1, hotkey): float("nan") for hotkey in miners(8)}
-    return play(8, script=Script(values=worthless), tournament_type=TournamentType.IMAGE, stage=stage)
+    game = Game(stage or Stage(), hotkeys, script or Script(), rules or Rules(), tournament_type)
+    game.open(offer(CHAMPION) if champion else None)
+    return game.run()
 
 
 def entries(facts: Sequence[tuple[e.Fact, datetime]]) -> list[Entry]:
@@ -193,7 +184,9 @@ def entries(facts: Sequence[tuple[e.Fact, datetime]]) -> list[Entry]:
 
 
 @dataclass
-class _Game:
+class Game:
+    """A tournament that is played turn by turn."""
+
     stage: Stage
     hotkeys: list[str]
     script: Script
@@ -205,7 +198,8 @@ class _Game:
     def tournament(self) -> Tournament:
         return self.stage.state.tournaments[self.tournament_id]
 
-    def open(self, champion: bool) -> None:
+    def open(self, champion: Entrant | None, champion_wins: int = 0) -> None:
+        """Fill the accounts, see the cluster, announce the tournament."""
         for hotkey in self.hotkeys:
             transfer = credit(hotkey, number=len(self.stage.state.tournaments) + 1)
             if hotkey not in self.script.unpaid:
@@ -220,28 +214,31 @@ class _Game:
                 rules=self.rules,
                 draw_commitment=committed,
                 secret_commitment=commitment(SECRET_SEED),
-                champion=offer(CHAMPION) if champion else None,
+                champion=champion,
+                champion_wins=champion_wins,
                 because="scripted",
             )
         )
 
-    def run(self) -> None:
-        while True:
+    def run(self, until: Callable[[Tournament], bool] = lambda t: False) -> Played:
+        """Play on until that holds after a turn, or until nothing is left to do."""
+        while not until(self.tournament):
             now = plan(self.stage.state, self.stage.at)
+            if not now.commands and not now.wake_at:
+                break
             if now.commands:
-                self._turn(now.commands)
-            elif now.wake_at:
-                self.stage.at = min(now.wake_at)
+                self.start()
+                for command in now.commands:
+                    self._do(command)
             else:
-                return
+                self.stage.at = min(now.wake_at)
+        return Played(self.stage.facts, self.stage.state, self.tournament_id)
 
-    def _turn(self, commands: Sequence[Command]) -> None:
-        """All trainings start before any ends, so that leases overlap."""
-        for command in commands:
+    def start(self) -> None:
+        """Start all trainings that have a place: none of a turn ends before, so that leases overlap."""
+        for command in plan(self.stage.state, self.stage.at).commands:
             if isinstance(command, Train) and command.intent:
                 self.stage.record(command.intent)
-        for command in commands:
-            self._do(command)
 
     def _do(self, command: Command) -> None:
         match command:
@@ -255,6 +252,8 @@ class _Game:
                 self._prepare(command)
             case Train():
                 self._train(command)
+            case Release():
+                self._free(command)
             case Evaluate():
                 self._evaluate(command)
             case _:
@@ -280,21 +279,23 @@ class _Game:
         task_data = data(params=int(low * 10**9))
         rows = task_data.dataset_rows
         hours = training_hours(SECRET_SEED, c.tournament_type, c.round_type, c.place, rows, t.rules)
-        self.stage.record(e.TaskPrepared(**where, task_type=request.task_type, hours=hours, data=task_data))
+        past = self.script.historical.get(last.number)
+        history: dict[str, Any] = {"historical": past, "best_historical": 1.5} if past else {}
+        self.stage.record(e.TaskPrepared(**where, task_type=request.task_type, hours=hours, data=task_data, **history))
 
     def _train(self, c: Train) -> None:
         spec = c.spec
-        where: dict[str, Any] = {"tournament_id": c.tournament_id, "task_id": spec.task_id, "hotkey": spec.hotkey}
-        where["attempt_id"] = spec.attempt_id
         planned = self.script.failures.get((self.tournament.rounds[-1].number, spec.hotkey), ())
-        if spec.epoch <= len(planned):
-            self.stage.record(e.LeaseEnded(**where, because="it is gone"))
-            self.stage.record(e.AttemptEnded(**where, outcome=planned[spec.epoch - 1]))
-            return
-        self.stage.record(e.AttemptRunning(**where))
-        self.stage.record(e.LeaseEnded(**where, because="it is gone"))
+        fails = spec.epoch <= len(planned)
+        if not fails:
+            self.stage.record(e.AttemptRunning(**_attempt(c)))
+        self._free(c)
         checkpoint = f"checkpoints/{spec.task_id}/{spec.expected_repo_name}"
-        self.stage.record(e.AttemptEnded(**where, outcome=Trained(checkpoint=checkpoint, seconds=1.5, log_tail="done")))
+        outcome = planned[spec.epoch - 1] if fails else Trained(checkpoint=checkpoint, seconds=1.5, log_tail="done")
+        self.stage.record(e.AttemptEnded(**_attempt(c), outcome=outcome))
+
+    def _free(self, c: Train | Release) -> None:
+        self.stage.record(e.LeaseEnded(**_attempt(c), because="it is gone"))
 
     def _evaluate(self, c: Evaluate) -> None:
         key = (self.tournament.rounds[-1].number, c.hotkey)
@@ -324,3 +325,8 @@ class _Game:
         if hotkey == CHAMPION:
             return 0.25
         return self.hotkeys.index(hotkey) / 16
+
+
+def _attempt(c: Train | Release) -> dict[str, Any]:
+    where = c.spec.model_dump(include={"task_id", "hotkey", "attempt_id"})
+    return {"tournament_id": c.tournament_id, **where}

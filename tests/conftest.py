@@ -35,6 +35,11 @@ def need_tool(tool: str) -> str:
     return path
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--vectors DIR`, here because pytest asks no deeper conftest before it reads its arguments."""
+    parser.addoption("--vectors", metavar="DIR", help="recorded decisions for tests/golden, instead of the copied ones")
+
+
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
     """`need("bwrap")` in a test or fixture: see `need_tool`."""

@@ -15,6 +15,7 @@ from tourney_ray.core.plan import plan
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import forced
 from tourney_ray.core.state import Node, State
+from tourney_ray.driver.outcomes import attempt_ended, lease_ended
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = "11" * 32
@@ -78,22 +79,23 @@ class GroupRound:
         """Plan once and record the next fact of every command, but for the last `spare` ones."""
         commands = self.commands()
         for command in commands[: len(commands) - spare]:
-            self.record(self.answer(command))
+            for fact in self.answer(command):
+                self.record(fact)
 
-    def answer(self, command: Command) -> e.Fact:
-        """The next fact of a command: the intent of a training, else its outcome."""
+    def answer(self, command: Command) -> tuple[e.Fact, ...]:
+        """The next facts of a command: the intent of a training, else its outcome."""
         match command:
             case AskMiners():
                 answers = tuple(_offer(i) for i in range(self.entrants))
-                return e.RegistrationPassed(tournament_id=TOURNAMENT, number=command.number, answers=answers)
+                return (e.RegistrationPassed(tournament_id=TOURNAMENT, number=command.number, answers=answers),)
             case RevealDrawSeed():
-                return e.TournamentActivated(tournament_id=TOURNAMENT, draw_seed=SEED)
+                return (e.TournamentActivated(tournament_id=TOURNAMENT, draw_seed=SEED),)
             case PrepareTask():
-                return _prepared(command)
+                return (_prepared(command),)
             case Train():
-                return command.intent or _ended(command)
+                return (command.intent,) if command.intent else _ended(command)
             case Evaluate():
-                return _evaluated(command)
+                return (_evaluated(command),)
             case _:
                 raise AssertionError(f"a group round has no {command.command_id}")
 
@@ -123,12 +125,9 @@ def _prepared(c: PrepareTask) -> e.TaskPrepared:
     )
 
 
-def _ended(c: Train) -> e.AttemptEnded:
-    s = c.spec
-    outcome = Trained(checkpoint=f"checkpoints/{s.attempt_id}", seconds=1.0)
-    return e.AttemptEnded(
-        tournament_id=TOURNAMENT, task_id=s.task_id, hotkey=s.hotkey, attempt_id=s.attempt_id, outcome=outcome
-    )
+def _ended(c: Train) -> tuple[e.LeaseEnded, e.AttemptEnded]:
+    outcome = Trained(checkpoint=f"checkpoints/{c.spec.attempt_id}", seconds=1.0)
+    return lease_ended(c, "its container is gone"), attempt_ended(c, outcome)
 
 
 def _evaluated(c: Evaluate) -> e.CheckpointEvaluated:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import START, Played, credit, entries, eventful
+from tests.builders import START, Played, credit, entries
+from tests.builders_eventful import eventful
 from tests.contract.journals import AnyJournal, Disk, MemoryDisk, RealDisk, told
 from tourney_ray.core import events as e
 from tourney_ray.core.state import State

@@ -15,11 +15,13 @@ from tourney_ray.core.commands import (
     Command,
     Evaluate,
     PrepareTask,
+    Release,
     RevealDrawSeed,
     RevealSecretSeed,
     Train,
 )
 from tourney_ray.core.draw import commitment
+from tourney_ray.core.evolve import is_known
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import (
     METRICS,
@@ -171,6 +173,8 @@ class Arena:
                 self._prepare(command)
             case Train():
                 self._train(command)
+            case Release():
+                self.stage.record(e.LeaseEnded(**_attempt(command), because="it is gone"))
             case Evaluate():
                 self._evaluate(command)
 
@@ -193,11 +197,10 @@ class Arena:
         if c.intent:
             self.stage.record(c.intent)
             return
-        s = c.spec
-        where: dict[str, Any] = {"tournament_id": s.tournament_id, "task_id": s.task_id}
-        where |= {"hotkey": s.hotkey, "attempt_id": s.attempt_id}
-        self.stage.record(e.LeaseEnded(**where, because="it is gone"))
-        self.stage.record(e.AttemptEnded(**where, outcome=self.trains(s)))
+        ended = e.LeaseEnded(**_attempt(c), because="it is gone")
+        if not is_known(self.stage.state, ended):
+            self.stage.record(ended)
+        self.stage.record(e.AttemptEnded(**_attempt(c), outcome=self.trains(c.spec)))
 
     def _evaluate(self, c: Evaluate) -> None:
         where: dict[str, Any] = {
@@ -213,3 +216,8 @@ class Arena:
             self.stage.record(e.EvaluationFailed(**where, reason="the evaluator was killed"))
         else:
             self.stage.record(e.CheckpointEvaluated(**where, result=result))
+
+
+def _attempt(c: Train | Release) -> dict[str, Any]:
+    where = c.spec.model_dump(include={"task_id", "hotkey", "attempt_id"})
+    return {"tournament_id": c.tournament_id, **where}

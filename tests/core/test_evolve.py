@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -18,6 +18,7 @@ from tourney_ray.core.models import (
     Evaluated,
     Failed,
     TaskStatus,
+    Terms,
     TournamentStatus,
     Trained,
     TrainingSpec,
@@ -90,7 +91,9 @@ def test_folding_the_facts_gives_the_state():
 
 
 def test_every_kind_of_fact_happens_here():
-    assert set(arena().kinds) == {kind.__name__ for kind in e.Fact.__args__} - {"AttemptRunning"}
+    """Nodes that go are tried in `test_leases`, what people do, refunds and repetitions in `test_acts`."""
+    elsewhere = {"AttemptRunning", "NodeLost", "Refunded", "TaskRepeated", *(act.__name__ for act in get_args(e.Act))}
+    assert set(arena().kinds) == {kind.__name__ for kind in get_args(e.Fact)} - elsewhere
 
 
 def test_folding_does_not_touch_the_state_before():
@@ -156,7 +159,8 @@ TWICE = {
     "TaskPrepared": "slot 0 of",
     "RoundActivated": "the round is not pending",
     "AttemptStarted": "the training is training",
-    "AttemptEnded": "does not hold the lease",
+    "LeaseEnded": "holds no GPUs",
+    "AttemptEnded": "is not the attempt under way",
     "CheckpointEvaluated": "it was evaluated before",
     "EvaluationRepeated": "the task is not up for that evaluation",
     "TaskDecided": "the task was decided before",
@@ -175,7 +179,7 @@ def test_nothing_happens_twice(kind: str, why: str):
 EARLY = [
     ("TransferCredited", "RegistrationPassed", "there is no tournament"),
     ("RegistrationPassed", "EntrantAccepted", "waits for no answer"),
-    ("Charged", "EntrantAccepted", "was not charged"),
+    ("Charged", "EntrantAccepted", "has not paid"),
     ("RegistrationPassed", "TournamentActivated", "0 of 8 entrants are in"),
     ("Charged", "TournamentActivated", "registration is not done"),
     ("RegistrationPassed", "RoundDrawn", "the tournament is pending"),
@@ -188,7 +192,8 @@ EARLY = [
     ("TaskPrepared", "AttemptStarted", "there is no task"),
     ("RoundActivated", "AttemptStarted", "does not train"),
     ("RoundActivated", "RoundCompleted", "the round is not active"),
-    ("AttemptStarted", "AttemptEnded", "does not hold the lease"),
+    ("AttemptStarted", "AttemptEnded", "is not the attempt under way"),
+    ("AttemptStarted", "LeaseEnded", "holds no GPUs"),
     ("AttemptStarted", "CheckpointEvaluated", "the training is pending"),
     ("AttemptStarted", "EvaluationFailed", "the training is pending"),
     ("AttemptStarted", "TaskDecided", "a training is not terminal"),
@@ -205,6 +210,10 @@ def test_nothing_happens_too_early(before: str, kind: str, why: str):
     refused(states()[index], fact_of(kind), why)
 
 
+BETTER_TERMS = Terms(
+    hours=2, dataset_sha256="0" * 64, gpu_type="H100", gpus=8, mem_limit="24g", nano_cpus=8_000_000_000
+)
+
 CHANGED: list[tuple[str, dict[str, Any], str]] = [
     ("RegistrationPassed", {"number": 2}, "pass 1 is due"),
     ("Charged", {"rao": 10**9 + 1}, "the balance does not cover it"),
@@ -219,7 +228,13 @@ CHANGED: list[tuple[str, dict[str, Any], str]] = [
     ("TaskPreparationFailed", {"slot": 1}, "a match of this round has 1 slots"),
     ("RoundActivated", {"round_id": "elsewhere"}, "the round is not pending"),
     ("AttemptStarted", {"epoch": 2}, "epoch 1 is due"),
-    ("AttemptEnded", {"attempt_id": "older"}, "older does not hold the lease"),
+    ("AttemptStarted", {"tree_hash": "f" * 40}, "entered with tree"),
+    ("AttemptStarted", {"terms": BETTER_TERMS}, "the terms are not the task's"),
+    ("AttemptStarted", {"node": "n9"}, "n9 has 0 free, 1×H100 are needed"),
+    ("AttemptStarted", {"node": "n2"}, "n2 has 0 free, 1×H100 are needed"),
+    ("LeaseEnded", {"hotkey": "m00"}, "holds no GPUs"),
+    ("LeaseEnded", {"attempt_id": "older"}, "older holds no GPUs"),
+    ("AttemptEnded", {"attempt_id": "older"}, "older is not the attempt under way"),
     ("CheckpointEvaluated", {"number": 2}, "that is another evaluation of the task"),
     ("EvaluationFailed", {"number": 2}, "that is another evaluation of the task"),
     ("EvaluationRepeated", {"number": 3}, "the task is not up for that evaluation"),
@@ -268,8 +283,9 @@ def test_the_intent_of_an_older_lease_does_not_count():
 
 
 def test_a_transfer_is_no_fact_of_a_tournament():
+    t = states()[nth("RoundDrawn")].tournaments[arena().tournament_id]
     with pytest.raises(IllegalTransition, match="TransferCredited is not a fact of one tournament"):
-        progress(at_end(), credit("m00"), START)
+        progress(t, credit("m00"), START)
 
 
 def _lost(fact: e.Fact) -> bool:

@@ -80,3 +80,7 @@ def test_a_published_tree_is_named_after_type_tournament_and_place():
     assert made == [
         f"god-{kind}-tourn-0123456789abcdef-20260101-position-{n}" for kind in ("text", "image") for n in (1, 2)
     ]
+
+
+def test_nobody_has_no_output():
+    assert ids.expected_repo_names(TID, "t", []) == {}

@@ -50,7 +50,10 @@ def test_a_command_says_all_that_a_trainer_needs():
     assert (spec.repo, spec.commit, spec.tree_hash) == (frozen.repo, frozen.commit, frozen.tree_hash)
     assert (spec.data, spec.hours_to_complete, spec.gpu_requirement) == (task.data, task.hours, task.gpu_requirement)
     assert spec.expected_repo_name == f"tournament-text-1-{task.task_id}-{spec.hotkey}"
-    assert (command.intent.gpu_type, command.intent.gpus) == (spec.gpu_requirement.gpu_type, spec.gpu_requirement.gpus)
+    terms = command.intent.terms
+    assert (terms.gpu_type, terms.gpus) == (spec.gpu_requirement.gpu_type, spec.gpu_requirement.gpus)
+    assert (terms.mem_limit, terms.nano_cpus) == (spec.mem_limit, spec.nano_cpus) == ("24g", 8_000_000_000)
+    assert (terms.hours, terms.dataset_sha256) == (task.hours, task.data.dataset_sha256)
     assert (command.intent.epoch, command.intent.node) == (1, command.node)
 
 
@@ -136,7 +139,7 @@ def test_a_failing_evaluator_is_retried_as_a_new_command_after_a_pause():
     now = arena.plan()
     assert not now.wants(command.command_id)
     assert now.wake_at == [arena.stage.at + timedelta(seconds=5)]
-    again = plan(arena.stage.state, ONE_GPU, now.wake_at[0])
+    again = plan(arena.stage.state, now.wake_at[0])
     assert again.wants(f"evaluate/{command.attempt_id}/1/1")
 
 

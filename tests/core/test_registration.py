@@ -31,7 +31,10 @@ def answered(*answers: e.Answer, paid: dict[str, int], **changed: Any) -> Arena:
 def test_who_passed_the_vetting_and_pays_is_in():
     arena = answered(offer("m00"), paid={"c-m00": FEE})
     assert arena.tournament.entrants == {"m00": offer("m00")}
-    assert (arena.tournament.charges, arena.stage.state.balances) == ({"m00": FEE}, {"c-m00": 0})
+    assert arena.tournament.charges == {
+        "m00": e.Charged(tournament_id="text-1", hotkey="m00", coldkey="c-m00", rao=FEE)
+    }
+    assert arena.stage.state.balances == {"c-m00": 0}
     assert arena.kinds[-3:] == ["RegistrationPassed", "Charged", "EntrantAccepted"]
     (accepted, _) = arena.stage.facts[-1]
     assert isinstance(accepted, e.EntrantAccepted)
@@ -41,7 +44,7 @@ def test_who_passed_the_vetting_and_pays_is_in():
 def test_an_image_tournament_has_its_own_fee():
     arena = Arena(miners(8)).open(TournamentType.IMAGE)
     arena.step()
-    assert set(arena.tournament.charges.values()) == {150_000_000}
+    assert {charge.rao for charge in arena.tournament.charges.values()} == {150_000_000}
 
 
 def test_who_cannot_pay_is_refused_with_both_amounts_and_keeps_the_money():

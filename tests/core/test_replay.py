@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import timedelta, timezone
 
 import pytest
 
 from tests.builders import START, credit, entries, offer
 from tourney_ray.core.chain import Entry, chain, entry_hash
 from tourney_ray.core.events import EntrantRefused, TransferCredited
-from tourney_ray.core.replay import follow, read_fact
+from tourney_ray.core.replay import follow, judged, read_fact
 from tourney_ray.core.state import State
-from tourney_ray.errors import AuditDifference
+from tourney_ray.errors import AuditDifference, IllegalTransition
 
 FIRST, SECOND = entries([(credit("a"), START), (credit("b"), START)])
 
@@ -54,6 +54,26 @@ def test_a_fact_that_the_state_does_not_allow_is_refused() -> None:
     fact = EntrantRefused(tournament_id="none", hotkey=offer("a").hotkey, number=1, because="no")
     with pytest.raises(AuditDifference, match=r"fact 1 \(EntrantRefused\): there is no tournament none"):
         follow(State(), fact, chain(None, fact, START))
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (KeyError("m99"), "it needs what is not there: 'm99'"),
+        (OverflowError("too large"), "nothing can be computed from it: too large"),
+        (IllegalTransition("it cannot\nfollow"), r"it cannot\nfollow"),
+    ],
+)
+def test_what_the_rules_stumble_over_is_a_difference_of_the_entry(error: Exception, why: str) -> None:
+    with pytest.raises(AuditDifference) as caught, judged(SECOND):
+        raise error
+    assert caught.value.message == f"fact 2 (TransferCredited): {why}"
+
+
+def test_a_time_in_another_zone_is_refused() -> None:
+    elsewhere = SECOND.model_copy(update={"at": SECOND.at.astimezone(timezone(timedelta(hours=1)))})
+    with pytest.raises(AuditDifference, match=r"fact 2 \(TransferCredited\): its time is not in UTC"):
+        read_fact(FIRST, elsewhere)
 
 
 def test_the_first_entry_must_be_the_first() -> None:

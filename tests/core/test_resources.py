@@ -73,7 +73,7 @@ def test_other_rules_other_bounds():
         ("Qwen/Qwen3-30B-A3B", 30 * B),
         ("7B-labs/phi-2", None),
         ("mistralai/Mixtral-8x7B", None),
-        ("x/merged-7B-8B", None),
+        ("x/merged-7B-8B", 7 * B),
         ("x/8bit", None),
         ("x/TinyLlama_v1.1", None),
         ("x/0B", None),

@@ -19,12 +19,20 @@ def test_a_miners_first_failure_is_retried_at_once_and_the_second_ends_it():
     assert given_up == GiveUp("2 of 2 attempts failed, the last one: exit status 1")
 
 
-@given(st.sampled_from([Blame.PLATFORM, Blame.EVALUATOR]), st.integers(0, 9), st.integers(1, 10_000))
+@given(st.sampled_from([Blame.PLATFORM, Blame.EVALUATOR]), st.integers(0, 9), st.integers(1, 19))
 def test_a_fault_of_the_platform_never_costs_an_attempt(blame: Blame, miner_failures: int, platform_failures: int):
     step = after_failure(blame, "node lost", miner_failures, platform_failures, Rules())
     assert isinstance(step, Retry)
     assert step.pause_s == back_off_s(platform_failures, Rules()) > 0
     assert step.because.startswith("node lost; not the miner's fault, again after ")
+
+
+@given(st.sampled_from([Blame.PLATFORM, Blame.EVALUATOR]), st.integers(0, 9), st.integers(0, 10_000))
+def test_a_platform_that_keeps_failing_is_given_up_and_named(blame: Blame, miner_failures: int, more: int):
+    failures = Rules().max_platform_failures + more
+    assert after_failure(blame, "node lost", miner_failures, failures, Rules()) == GiveUp(
+        f"the platform failed {failures} times, not the miner; the last time: node lost"
+    )
 
 
 @given(st.integers(0, 10_000))

@@ -201,6 +201,7 @@ def test_settling_reaches_a_fixed_point_and_empty_states_force_nothing():
 
 def test_forced_is_the_fact_with_all_that_follows_from_it():
     arena = Arena(miners(9)).open()
+    arena.plan()
     before, known = arena.stage.state, len(arena.stage.facts)
     arena.step()
     fact, at = arena.stage.facts[known]

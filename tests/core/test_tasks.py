@@ -21,6 +21,7 @@ from tourney_ray.core.tasks import (
     choose_task,
     draw_text_task_type,
     model_range_b,
+    mostly_failed,
     queue_key,
     replacement_range_b,
     slots,
@@ -98,6 +99,11 @@ def test_the_size_of_a_boss_model_does_not_change_with_the_try():
 def test_a_replacement_has_about_the_size_of_what_it_replaces(params: int):
     low, high = replacement_range_b(params, Rules())
     assert (low, high) == pytest.approx((0.8 * params / 1e9, 1.2 * params / 1e9), rel=1e-12)
+
+
+@pytest.mark.parametrize(("failed", "of", "mostly"), [(0, 0, False), (1, 2, False), (2, 3, True), (2, 2, True)])
+def test_half_is_not_most(failed: int, of: int, mostly: bool):
+    assert mostly_failed(failed, of, Rules()) is mostly
 
 
 def test_the_queue_is_in_order_of_priority_then_age():

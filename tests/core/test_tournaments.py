@@ -240,5 +240,6 @@ def _winner(t: Tournament, task_id: str) -> str | None:
 def _money_is_conserved(arena: Arena) -> None:
     fee = arena.rules.fee_rao[arena.tournament.tournament_type]
     assert set(arena.tournament.charges) == set(arena.tournament.entrants)
-    assert set(arena.tournament.charges.values()) == {fee}
+    assert {charge.rao for charge in arena.tournament.charges.values()} == {fee}
+    assert arena.tournament.refunded == frozenset()
     assert sum(arena.stage.state.balances.values()) == len(arena.entrants) * (10**9 - fee)

@@ -53,6 +53,8 @@ def spec(repo: Path, tree_hash: str = "") -> TrainingSpec:
         data=task_data(),
         hours_to_complete=0.01,
         gpu_requirement=GpuRequirement.H100_1X,
+        mem_limit="24g",
+        nano_cpus=8_000_000_000,
         epoch=1,
     )
 

@@ -87,6 +87,8 @@ class World:
             data=task_data(),
             hours_to_complete=hours,
             gpu_requirement=GpuRequirement.H100_1X,
+            mem_limit="24g",
+            nano_cpus=8_000_000_000,
             epoch=epoch,
         )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 
-from tests.builders import START, Played, credit, entries, eventful, play
+from tests.builders import START, Played, credit, entries, play
+from tests.builders_eventful import eventful
 from tourney_ray.core import events as e
 from tourney_ray.core.chain import GENESIS
 from tourney_ray.core.models import TaskType, TournamentType
@@ -57,8 +58,16 @@ def test_an_honest_journal_is_all_equal(played: Played) -> None:
     )
     assert report.summary == f"{len(played.facts)} facts, {verdicts} verdicts recomputed, all equal"
     assert report.tournaments == tuple(played.state.tournaments)
-    assert report.notes == ()
     assert report.head == entries(played.facts)[-1].hash
+
+
+def test_what_could_not_be_recomputed_is_noted_of_the_cancelled_tournament_only() -> None:
+    assert audit(entries(PLAYED.facts)).notes == ()
+    cancelled = EVENTFUL.tournament_id
+    assert audit(entries(EVENTFUL.facts)).notes == (
+        f"{cancelled} was played by rules of its own, which differ from `spec` in max_platform_failures",
+        f"{cancelled} is not completed, its secret seed not revealed: the choice of its tasks was not recomputed",
+    )
 
 
 def test_no_facts_are_all_equal() -> None:
@@ -77,10 +86,14 @@ def test_the_decisions_are_those_that_settle_gives() -> None:
         e.TaskPreparationFailed,
         e.AttemptStarted,
         e.AttemptRunning,
+        e.LeaseEnded,
         e.AttemptEnded,
         e.CheckpointEvaluated,
         e.EvaluationFailed,
         e.SecretRevealed,
+        e.NodeJoined,
+        e.NodeLost,
+        *get_args(e.Act),
     }
     assert {type(fact) for fact, _ in EVENTFUL.facts} == given | set(DECISIONS)
 
@@ -150,11 +163,24 @@ def test_a_value_that_is_not_the_mean_of_its_rows_is_found() -> None:
 
 def test_tasks_that_the_secret_does_not_choose_are_found() -> None:
     done = position(PLAYED.facts, e.SecretRevealed) + 1
-    hours = complaint(edited(PLAYED.facts, e.TaskPrepared, lambda t: {"hours": t.hours + 1}))
+    hours = complaint(an_hour_more(PLAYED.facts))
     assert hours.startswith(f"fact {done} (SecretRevealed): the journal says task ")
     assert hours.endswith(".hours 3.0, the rules give 2.0")
     kind = complaint(edited(PLAYED.facts, e.TaskPrepared, lambda t: {"task_type": TaskType.CHAT}))
     assert kind.endswith(".task_type ChatTask, the rules give InstructTextTask")
+
+
+def an_hour_more(facts: Facts) -> Facts:
+    """The first task with another time limit, of which all of its attempts know."""
+    prepared, _ = facts[position(facts, e.TaskPrepared)]
+    assert isinstance(prepared, e.TaskPrepared)
+    facts = edited(facts, e.TaskPrepared, lambda t: {"hours": t.hours + 1})
+    starts = [fact for fact, _ in facts if isinstance(fact, e.AttemptStarted)]
+    for nth, start in enumerate(starts):
+        if start.task_id == prepared.task_id:
+            terms = start.terms.model_copy(update={"hours": start.terms.hours + 1})
+            facts = edited(facts, e.AttemptStarted, lambda _, terms=terms: {"terms": terms}, nth)
+    return facts
 
 
 def test_ids_and_gpus_follow() -> None:
@@ -164,9 +190,21 @@ def test_ids_and_gpus_follow() -> None:
         edited(PLAYED.facts, e.TaskPrepared, lambda t: {"slot": 9})
     )
     assert "says attempt_id x" in complaint(edited(PLAYED.facts, e.AttemptStarted, lambda a: {"attempt_id": "x"}))
-    assert "says gpus 8xH100, the rules give 1xH100" in complaint(
-        edited(PLAYED.facts, e.AttemptStarted, lambda a: {"gpus": 8})
-    )
+
+
+@pytest.mark.parametrize(
+    ("better", "message"),
+    [
+        ({"gpus": 8}, "says terms.gpus 8, the rules give 1"),
+        ({"hours": 99.0}, "says terms.hours 99.0, the rules give 2.0"),
+        ({"mem_limit": "240g"}, "says terms.mem_limit 240g, the rules give 24g"),
+        ({"nano_cpus": 1}, "says terms.nano_cpus 1, the rules give 8000000000"),
+        ({"dataset_sha256": "f" * 64}, "says terms.dataset_sha256 ffff"),
+    ],
+)
+def test_nobody_trains_on_other_terms(better: dict[str, Any], message: str) -> None:
+    terms = edited(PLAYED.facts, e.AttemptStarted, lambda a: {"terms": a.terms.model_copy(update=better)})
+    assert message in complaint(terms)
 
 
 def test_what_cannot_follow_is_a_difference() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders import CHAMPION, Played, Script, Stage, eventful, play
+from tests.builders import CHAMPION, Played, Script, Stage, play
+from tests.builders_eventful import eventful
 from tests.core.arena import Arena
 from tourney_ray.core.models import Blame, Failed, TournamentType
 from tourney_ray.report.document import Document, emission, tournament_document
@@ -16,7 +17,7 @@ from tourney_ray.report.document import Document, emission, tournament_document
 
 @cache
 def everything() -> Played:
-    """Two tournaments with all that can happen; nobody's metric is a number in the second one."""
+    """Three tournaments with all that can happen: without a metric in the second one, the third one cancelled."""
     return eventful()
 
 
@@ -29,7 +30,7 @@ def matches(document: Document) -> list[Document]:
     return [match for drawn in document["rounds"] for match in drawn["matches"]]
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_it_is_json_that_any_reader_understands(number: int) -> None:
     document = documents()[number]
     assert json.loads(json.dumps(document, allow_nan=False)) == document
@@ -71,7 +72,7 @@ def test_a_metric_that_is_no_number_is_none_and_the_reason_says_it() -> None:
 
 
 def test_who_won_and_why() -> None:
-    first, second = documents()
+    first, second, _ = documents()
     assert (first["champion"], first["title"], first["status"]) == ("m11", "won", "completed")
     assert "m11 is the new champion" in first["because"]
     assert (second["champion"], second["title"]) == (CHAMPION, "defended")
@@ -79,6 +80,18 @@ def test_who_won_and_why() -> None:
     assert matches(first)[-1]["champion"] == CHAMPION
     assert len(matches(first)[-1]["tasks"]) == 6
     assert {match["champion"] for match in matches(first)[:-1]} == {None}
+
+
+def test_a_cancelled_one_says_by_whom_and_why_and_what_its_trainings_came_to() -> None:
+    cancelled = documents()[2]
+    assert (cancelled["status"], cancelled["champion"], cancelled["title"]) == ("cancelled", None, None)
+    assert cancelled["because"] == "cancelled by ada: seen on the dashboard"
+    assert (cancelled["weights"], cancelled["emission"]) == ({}, {})
+    retried = [a for a in cancelled["attempts"] if a["kind"] == "retried"]
+    assert [(a["hotkey"], a["blame"], a["reason"]) for a in retried] == [
+        ("m00", "platform", "ada began it anew: seen on the dashboard")
+    ]
+    assert {match["because"] for match in matches(cancelled)} == {""}
 
 
 def test_who_is_in_and_who_was_refused_and_why() -> None:

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from tests.builders import START, entries, eventful
+from tests.builders import START, entries
+from tests.builders_eventful import eventful
 from tourney_ray.core import events as e
 from tourney_ray.core.chain import Entry, chain
 from tourney_ray.core.models import Blame, Failed

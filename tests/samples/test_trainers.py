@@ -44,6 +44,8 @@ class Arena:
             data=self.data,
             hours_to_complete=hours,
             gpu_requirement=GpuRequirement.H100_1X,
+            mem_limit="24g",
+            nano_cpus=8_000_000_000,
             epoch=1,
         )
         return self.trainer.train(spec, sample.path, lambda: None)

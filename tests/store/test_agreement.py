@@ -10,7 +10,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.builders import START, Played, credit, entries, eventful
+from tests.builders import START, Played, credit, entries
+from tests.builders_eventful import eventful
 from tourney_ray.core import events as e
 from tourney_ray.errors import AuditDifference
 from tourney_ray.store.agreement import check_agreement
@@ -133,7 +134,7 @@ def table_differences_within(connection: duckdb.DuckDBPyConnection, journal: Jou
         ("DELETE FROM charges WHERE hotkey = 'm01'", r"table charges, row tournament_id=\w+, hotkey=m01 is not in the"),
         ("DELETE FROM verdicts", r"table verdicts, row match_id=\S+, hotkey=\w+ is not in the database; .*; .* … and"),
         (
-            "INSERT INTO charges SELECT tournament_id, 'x', coldkey, rao, charged_at FROM charges LIMIT 1",
+            "INSERT INTO charges SELECT tournament_id, 'x', coldkey, rao, charged_at, NULL, NULL FROM charges LIMIT 1",
             r"table charges, row tournament_id=\w+, hotkey=x is in the database, but no fact makes it",
         ),
         ("DROP TABLE transfers", "transfers is missing from the tables"),

@@ -11,7 +11,7 @@ import pytest
 from tests.builders import START, Played, credit, entries
 from tourney_ray.errors import AuditDifference, NotAllowed, StorageUnavailable
 from tourney_ray.store.journal import Journal
-from tourney_ray.store.second_copy import read_copy
+from tourney_ray.store.second_copy import entry_line, read_copy
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
@@ -79,6 +79,15 @@ def test_an_altered_copy_is_not_rebuilt_from(folder: Path) -> None:
     with pytest.raises(AuditDifference):
         Journal.open(folder)
     assert not database.exists()
+
+
+@pytest.mark.parametrize("rao", [2**63, 10**400])
+def test_a_copy_with_a_number_that_no_table_can_hold_is_refused(tmp_path: Path, rao: int) -> None:
+    forged = entries([(credit("a"), START), (credit("b", rao=rao), START)])
+    (tmp_path / "journal.jsonl").write_bytes(b"".join(map(entry_line, forged)))
+    with pytest.raises(AuditDifference, match=r"facts 1 to 2 of .*journal\.jsonl fit into no table"):
+        Journal.open(tmp_path)
+    assert not (tmp_path / "journal.duckdb").exists()
 
 
 def test_a_database_that_lost_facts_is_refused(folder: Path) -> None:

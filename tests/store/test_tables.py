@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders import CHAMPION, Played, eventful, leased, play
+from tests.builders import CHAMPION, Played, leased, play
+from tests.builders_eventful import eventful
 from tourney_ray.core import events as e
 from tourney_ray.core.models import AttemptStatus
 from tourney_ray.store.journal import Journal
@@ -73,7 +74,7 @@ def test_every_table_has_every_column_of_its_schema_filled_somewhere(
         for column in journal.connection.sql(f"SELECT * FROM {table}").columns
         if rows(journal, f'SELECT count("{column}") FROM {table}') == [(0,)]
     }
-    assert empty == set()
+    assert empty <= {"tournaments.history_difference"}, "NULL without a boss round on tasks of the history"
 
 
 def test_the_tables_agree_with_the_state(eventful_journal: tuple[Played, Journal]) -> None:
@@ -98,14 +99,17 @@ def test_the_tables_agree_with_the_state(eventful_journal: tuple[Played, Journal
             " ORDER BY registered",
         )
         assert [hotkey for (hotkey,) in order] == list(t.entrants)
-        assert t.completed
+        assert [s.weight for s in t.completed.standings] if t.completed else t.cancelled
         assert sorted(
             rows(journal, f"SELECT hotkey, weight FROM weights WHERE tournament_id = '{t.tournament_id}'")
-        ) == (sorted((s.hotkey, s.weight) for s in t.completed.standings))
+        ) == sorted((s.hotkey, s.weight) for s in (t.completed.standings if t.completed else ()))
         for task in t.tasks.values():
-            assert task.decided
-            (found,) = rows(journal, f"SELECT status, winner, evaluation FROM tasks WHERE task_id = '{task.task_id}'")
-            assert found == (task.decided.status.value, task.decided.winner, task.evaluation)
+            assert task.decided or t.cancelled
+            (found,) = rows(
+                journal, f"SELECT status, winner, evaluation, run FROM tasks WHERE task_id = '{task.task_id}'"
+            )
+            status, winner = (task.decided.status.value, task.decided.winner) if task.decided else ("training", None)
+            assert found == (status, winner, task.evaluation, task.run)
 
 
 def test_refusals_failures_and_their_reasons_are_there(eventful_journal: tuple[Played, Journal]) -> None:
@@ -115,7 +119,8 @@ def test_refusals_failures_and_their_reasons_are_there(eventful_journal: tuple[P
     assert refused["m01"].startswith("the balance of c-m01 is 0 TAO")
     assert rows(journal, f"SELECT DISTINCT status FROM entrants WHERE hotkey = '{CHAMPION}'") == [("champion",)]
     blames = rows(
-        journal, "SELECT blame, kind, reason FROM attempts WHERE hotkey = 'm04' AND blame IS NOT NULL ORDER BY epoch"
+        journal,
+        "SELECT blame, kind, reason FROM attempts WHERE hotkey = 'm04' AND blame IS NOT NULL ORDER BY started_at",
     )
     assert [blame for blame, _, _ in blames][:3] == ["platform", "miner", "platform"]
     assert rows(journal, "SELECT failures, failure FROM evaluations WHERE hotkey = 'm05' AND failure IS NOT NULL") == [

@@ -14,7 +14,6 @@ from rich.text import Text
 from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.models import AttemptStatus
-from tourney_ray.core.placement import leased
 from tourney_ray.core.state import Attempt, State, Task, Tournament, Training
 from tourney_ray.report.bracket import TITLES, bracket_lines, standing_lines
 from tourney_ray.report.document import emission
@@ -60,11 +59,18 @@ def screen(state: State, waits: Mapping[str, str], recent: Sequence[str]) -> Gro
     parts: list[Text | Table] = []
     for t in state.live():
         parts += [Text(f"{t.tournament_id}  {t.status}", style="bold"), _rounds(t)]
-    used = sum(leased(state).values())
-    parts.append(Text(f"GPUs in use: {used}   " + ", ".join(f"{n}x{k}" for (_, k), n in leased(state).items())))
+    parts.append(Text(gpu_line(state)))
     parts += [Text(line) for line in wait_lines(waits)]
     parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in recent]
     return Group(*parts)
+
+
+def gpu_line(state: State) -> str:
+    """How many GPUs are leased, and of which type, whether or not their attempts still run."""
+    held: dict[str, int] = {}
+    for lease in state.leases.values():
+        held[lease.gpu_type] = held.get(lease.gpu_type, 0) + lease.gpus
+    return f"GPUs in use: {sum(held.values())}   " + ", ".join(f"{n}x{kind}" for kind, n in held.items())
 
 
 def wait_lines(waits: Mapping[str, str]) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 RAO_PER_TAO = 10**9
 
 
@@ -18,8 +16,3 @@ def shortfall(coldkey: str, balance_rao: int, fee_rao: int) -> str:
     if balance_rao >= fee_rao:
         return ""
     return f"the balance of {coldkey} is {spell_rao(balance_rao)}, the fee is {spell_rao(fee_rao)}"
-
-
-def refunds_due(charges: Mapping[str, int], refunded: Collection[str]) -> dict[str, int]:
-    """What a tournament that is cancelled has yet to return, RAO by hotkey: each charge, once."""
-    return {hotkey: rao for hotkey, rao in charges.items() if hotkey not in refunded}

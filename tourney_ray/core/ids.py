@@ -78,7 +78,8 @@ def expected_repo_names(tournament_id: str, task_id: str, hotkeys: Sequence[str]
 def _shared_lengths(ordered: Sequence[str]) -> dict[str, int]:
     """How many leading characters each shares with any other; in sorted order a neighbour shares the most."""
     beside = [_shared(one, other) for one, other in pairwise(ordered)]
-    return {h: max(near) for h, near in zip(ordered, zip([0, *beside], [*beside, 0], strict=True), strict=True)}
+    near = zip([0, *beside], [*beside, 0], strict=True)
+    return {h: max(both) for h, both in zip(ordered, near, strict=False)}  # of nobody, the ends have no one between
 
 
 def _shared(one: str, other: str) -> int:

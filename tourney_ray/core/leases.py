@@ -47,7 +47,7 @@ def node_changed(state: State, fact: e.NodeJoined | e.NodeLost | e.NodeFenced, a
         case e.NodeLost():
             node = _node(state, fact, there=True)
             return _forget_idle(replace(state, nodes={**state.nodes, fact.node: replace(node, lost_at=at)}))
-        case e.NodeFenced():
+        case _:
             node = _node(state, fact, there=False)
             return replace(state, nodes={**state.nodes, fact.node: replace(node, fenced=fact)})
 

@@ -164,12 +164,22 @@ class GpuRequirement(StrEnum):
     @property
     def gpu_type(self) -> str:
         """The Ray custom resource: `H100` or `A100`."""
-        return "A100" if self is GpuRequirement.A100 else "H100"
+        return _HELD[self][0]
 
     @property
     def gpus(self) -> int:
         """How many of them, 1 to 8."""
-        return 1 if self is GpuRequirement.A100 else int(self.value.split("x", 1)[0])
+        return _HELD[self][1]
+
+
+_HELD: dict[GpuRequirement, tuple[str, int]] = {
+    GpuRequirement.H100_1X: ("H100", 1),
+    GpuRequirement.H100_2X: ("H100", 2),
+    GpuRequirement.H100_4X: ("H100", 4),
+    GpuRequirement.H100_8X: ("H100", 8),
+    GpuRequirement.A100: ("A100", 1),
+}
+"""GPU type and count."""
 
 
 class Miner(Record):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tourney_ray.core.leases import free_gpus
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.state import State
+from tourney_ray.core.state import State, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Request:
     key: str
     requirement: GpuRequirement
     hours: float
+    training: Training | None = None
+    """What its owner wants to find again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +29,59 @@ class Placed:
     waits: dict[str, str]
 
 
+class _Room:
+    """Free GPUs by type and node. What does not fit anywhere is known at once, however many nodes there are."""
+
+    def __init__(self, state: State) -> None:
+        self._free: dict[str, dict[str, int]] = {}
+        for (node, kind), count in free_gpus(state).items():
+            self._free.setdefault(kind, {})[node] = count
+        self._most = {kind: max(by_node.values()) for kind, by_node in self._free.items()}
+
+    def take(self, kind: str, gpus: int) -> str | None:
+        """The fullest node on which so many fit, now that many fuller; None where there is none."""
+        if self._most.get(kind, 0) < gpus:
+            return None
+        free = self._free[kind]
+        _, node = min((count, node) for node, count in free.items() if count >= gpus)
+        free[node] -= gpus
+        self._most[kind] = max(free.values())
+        return node
+
+
 def place(requests: Sequence[Request], state: State, max_trainers: int | None = None) -> Placed:
     """Longest time limit first, each to the fullest node that fits; every other request with its reason to wait."""
-    free = free_gpus(state)
-    running = len(state.leases)
-    placed = Placed({}, {})
-    for request in sorted(requests, key=lambda r: (-r.hours, -r.requirement.gpus)):
-        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
-        fitting = [(count, node) for (node, k), count in free.items() if k == kind and count >= gpus]
-        if not _check_suitable_gpus(request.requirement, state):
-            placed.waits[request.key] = f"needs {gpus}×{kind} on one node: no node has that"
-        elif max_trainers is not None and running >= max_trainers:
-            placed.waits[request.key] = f"{running} trainers run, as many as this machine may"
-        elif not fitting:
-            placed.waits[request.key] = f"needs {gpus}×{kind} on one node: all are leased"
-        else:
-            _, node = min(fitting)
-            free[node, kind] -= gpus
+    room, running, placed = _Room(state), len(state.leases), Placed({}, {})
+    for (_, _, requirement), alike in sorted(_alike(requests).items()):
+        kind, gpus = requirement.gpu_type, requirement.gpus
+        suitable = _check_suitable_gpus(requirement, state)
+        for i, request in enumerate(alike):
+            full = max_trainers is not None and running >= max_trainers
+            node = room.take(kind, gpus) if suitable and not full else None
+            if node is None:
+                reason = _reason(requirement, suitable, running if full else None)
+                placed.waits.update(dict.fromkeys((waiting.key for waiting in alike[i:]), reason))
+                break
             running += 1
             placed.nodes[request.key] = node
     return placed
+
+
+def _alike(requests: Sequence[Request]) -> dict[tuple[float, int, GpuRequirement], list[Request]]:
+    """The requests by what they need, in their order: where one of them has to wait, those after it do too."""
+    alike: dict[tuple[float, int, GpuRequirement], list[Request]] = {}
+    for request in requests:
+        need = (-request.hours, -request.requirement.gpus, request.requirement)
+        alike.setdefault(need, []).append(request)
+    return alike
+
+
+def _reason(requirement: GpuRequirement, suitable: bool, running: int | None) -> str:
+    if not suitable:
+        return f"needs {requirement.gpus}×{requirement.gpu_type} on one node: no node has that"
+    if running is not None:
+        return f"{running} trainers run, as many as this machine may"
+    return f"needs {requirement.gpus}×{requirement.gpu_type} on one node: all are leased"
 
 
 def _check_suitable_gpus(requirement: GpuRequirement, state: State) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,14 +27,13 @@ from tourney_ray.core.models import (
     TournamentStatus,
     TournamentType,
     Trained,
-    TrainingSpec,
     TrainingStatus,
 )
 from tourney_ray.core.placement import Request, place
 from tourney_ray.core.schedule import Agenda, process_tournament_scheduling
-from tourney_ray.core.state import Attempt, Lease, Match, Round, State, Task, Tournament, Training
+from tourney_ray.core.state import Lease, Match, Round, State, Task, Tournament, Training
 from tourney_ray.core.tasks import slots
-from tourney_ray.core.trainings import terms_of
+from tourney_ray.core.trainings import spec_of, terms_of
 
 NOTHING_ANNOUNCED = Agenda()
 
@@ -54,20 +54,13 @@ class Plan:
         return any(command.command_id == command_id for command in self.commands)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    tournament: Tournament
-    task: Task
-    training: Training
-
-
 def plan(state: State, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED, max_trainers: int | None = None) -> Plan:
     """All commands that should be running at `now`, those already running included.
 
     `max_trainers`: how many trainings may run at once whatever the GPUs; None: as many as fit.
     """
     result = Plan()
-    waiting: list[_Waiting] = []
+    waiting: list[Request] = []
     for t in state.tournaments.values():
         last = t.round if t.status is TournamentStatus.ACTIVE else None
         if t.status is TournamentStatus.PENDING:
@@ -119,14 +112,14 @@ def process_pending_tournaments(t: Tournament, now: datetime, result: Plan) -> N
     result.waits[t.tournament_id] = wait
 
 
-def monitor_training_tasks(t: Tournament, active: Round, now: datetime, result: Plan) -> list[_Waiting]:
+def monitor_training_tasks(t: Tournament, active: Round, now: datetime, result: Plan) -> list[Request]:
     """Watch the attempts that hold a lease, evaluate finished trainings; return those that wait for GPUs."""
-    waiting: list[_Waiting] = []
+    waiting: list[Request] = []
     for task in _open_tasks(t, active):
         for training in task.trainings.values():
-            key = f"{task.task_id}.{training.hotkey}"
+            key = training.key
             if training.status is TrainingStatus.TRAINING and training.attempt:
-                result.commands.append(_watch(t, task, training, training.attempt))
+                result.commands.append(Train(t.tournament_id, training.attempt.spec, training.attempt.node, None))
             elif training.terminal and training.evaluated:
                 result.waits[key] = "evaluated; the task's other entrants are not done"
             elif training.status is TrainingStatus.FAILURE:
@@ -137,7 +130,7 @@ def monitor_training_tasks(t: Tournament, active: Round, now: datetime, result: 
             elif training.status is TrainingStatus.SUCCESS:
                 result.commands.append(_evaluate(t, task, training))
             else:
-                waiting.append(_Waiting(t, task, training))
+                waiting.append(Request(key, task.gpu_requirement, task.hours, training))
     return waiting
 
 
@@ -172,9 +165,7 @@ def _prepare_slot(t: Tournament, drawn: Round, match: Match, slot: int, now: dat
 def _release(state: State, lease: Lease, result: Plan) -> None:
     """End the lease of an attempt that is over, or say what that waits for; one that goes on has its own watcher."""
     t = state.tournaments[lease.tournament_id]
-    task = t.tasks[lease.task_id]
-    training = task.trainings[lease.hotkey]
-    attempt = training.attempts[lease.epoch - 1]
+    attempt = t.tasks[lease.task_id].trainings[lease.hotkey].attempts[lease.epoch - 1]
     node = state.nodes[lease.node]
     if attempt.status is AttemptStatus.TRAINING and t.status is TournamentStatus.ACTIVE:
         return
@@ -182,63 +173,37 @@ def _release(state: State, lease: Lease, result: Plan) -> None:
         free = f"{lease.gpus}×{lease.gpu_type} of {lease.node}, lost at {node.lost_at:%F %T} UTC, are free"
         result.waits[f"lease.{lease.attempt_id}"] = f"{free} when it comes back or somebody fences it"
         return
-    spec = _spec(t, task, training, attempt.attempt_id, attempt.epoch)
-    result.commands.append(Release(t.tournament_id, spec, lease.node))
+    result.commands.append(Release(t.tournament_id, attempt.spec, lease.node))
     result.waits[f"lease.{lease.attempt_id}"] = f"{lease.node} makes sure that nothing of it runs any more"
 
 
-def _admit(waiting: list[_Waiting], max_trainers: int | None, state: State, result: Plan) -> None:
-    by_key = {f"{w.task.task_id}.{w.training.hotkey}": w for w in waiting}
-    requests = [Request(key, w.task.gpu_requirement, w.task.hours) for key, w in by_key.items()]
-    placed = place(requests, state, max_trainers)
+def _admit(waiting: list[Request], max_trainers: int | None, state: State, result: Plan) -> None:
+    placed = place(waiting, state, max_trainers)
     result.waits.update(placed.waits)
     running = [c.spec.gpu_requirement for c in result.commands if isinstance(c, Train)]
-    result.demand.extend(sorted([*running, *(r.requirement for r in requests)], key=lambda r: (-r.gpus, r.value)))
-    for key, node in placed.nodes.items():
-        result.commands.append(_start(by_key[key], node))
+    wanted = Counter([*running, *(request.requirement for request in waiting)])
+    for requirement in sorted(wanted, key=lambda r: (-r.gpus, r.value)):
+        result.demand.extend([requirement] * wanted[requirement])
+    for request in waiting:
+        if request.key in placed.nodes and request.training:
+            result.commands.append(_start(state, request.training, placed.nodes[request.key]))
 
 
-def _start(w: _Waiting, node: str) -> Train:
-    epoch = len(w.training.attempts) + 1
-    attempt_id = ids.attempt_id(w.task.task_id, w.training.hotkey, epoch)
+def _start(state: State, training: Training, node: str) -> Train:
+    t = state.tournaments[training.tournament_id]
+    task, epoch = t.tasks[training.task_id], len(training.attempts) + 1
+    attempt_id = ids.attempt_id(task.task_id, training.hotkey, epoch)
     intent = AttemptStarted(
-        tournament_id=w.tournament.tournament_id,
-        task_id=w.task.task_id,
-        hotkey=w.training.hotkey,
+        tournament_id=t.tournament_id,
+        task_id=task.task_id,
+        hotkey=training.hotkey,
         attempt_id=attempt_id,
         epoch=epoch,
         node=node,
-        tree_hash=w.tournament.contestant(w.training.hotkey).tree_hash,
-        terms=terms_of(w.task, w.tournament.rules),
+        tree_hash=t.contestant(training.hotkey).tree_hash,
+        terms=terms_of(task, t.rules),
     )
-    spec = _spec(w.tournament, w.task, w.training, attempt_id, epoch)
-    return Train(w.tournament.tournament_id, spec, node, intent)
-
-
-def _watch(t: Tournament, task: Task, training: Training, attempt: Attempt) -> Train:
-    spec = _spec(t, task, training, attempt.attempt_id, attempt.epoch)
-    return Train(t.tournament_id, spec, attempt.node, None)
-
-
-def _spec(t: Tournament, task: Task, training: Training, attempt_id: str, epoch: int) -> TrainingSpec:
-    contestant = t.contestant(training.hotkey)
-    return TrainingSpec(
-        attempt_id=attempt_id,
-        tournament_id=t.tournament_id,
-        task_id=task.task_id,
-        task_type=task.task_type,
-        hotkey=training.hotkey,
-        repo=contestant.repo,
-        commit=contestant.commit,
-        tree_hash=contestant.tree_hash,
-        expected_repo_name=training.expected_repo_name,
-        data=task.data,
-        hours_to_complete=task.hours,
-        gpu_requirement=task.gpu_requirement,
-        mem_limit=t.rules.training_mem_limit,
-        nano_cpus=t.rules.training_nano_cpus,
-        epoch=epoch,
-    )
+    return Train(t.tournament_id, spec_of(t, task, training, epoch), node, intent)
 
 
 def _evaluate(t: Tournament, task: Task, training: Training) -> Evaluate:

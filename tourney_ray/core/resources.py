@@ -35,13 +35,11 @@ def get_tournament_gpu_requirement(task_type: TaskType, model_params: int | None
 def model_size_from_name(name: str) -> int | None:
     """Parameters of the model that `org/name` names as in `0.5B`, `70b` or `135M`; None where the name does not tell.
 
-    A size in B goes before one in M, which may be a length of context. Two different sizes tell nothing.
+    The first size counts, one in B before one in M, which may be a length of context.
     """
-    sizes: dict[str, set[int]] = {"b": set(), "m": set()}
-    for number, unit in SIZE.findall(name.rsplit("/", 1)[-1]):
-        sizes[unit.lower()].add(int(Decimal(number) * (10**9 if unit in "bB" else 10**6)))
-    found = sizes["b"] or sizes["m"]
-    return (found.pop() or None) if len(found) == 1 else None
+    sizes = [(unit.lower(), Decimal(number)) for number, unit in SIZE.findall(name.rsplit("/", 1)[-1])]
+    unit, number = min(sizes, key=lambda size: size[0], default=("b", Decimal(0)))
+    return int(number * (10**9 if unit == "b" else 10**6)) or None
 
 
 def _multiplier(task_type: TaskType, rules: Rules) -> float:

@@ -8,7 +8,7 @@ from tourney_ray.core import events as e
 from tourney_ray.core.models import METRICS, Blame, Failed, Metric, RoundType, TaskStatus, TrainingStatus
 from tourney_ray.core.scoring import Submission, rank_task, spell
 from tourney_ray.core.state import Match, Round, Task, Tournament, Training
-from tourney_ray.core.tasks import slots
+from tourney_ray.core.tasks import mostly_failed, slots
 from tourney_ray.core.verdict import (
     Decision,
     boss_margin,
@@ -66,7 +66,7 @@ def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fa
 def _repeat(t: Tournament, task: Task) -> e.TaskRepeated | None:
     """The whole task once more, when the platform ended most of its trainings and that has not been tried yet."""
     failed = sum(training.failed_by not in (None, Blame.MINER) for training in task.trainings.values())
-    if failed <= t.rules.repeat_above_share * len(task.trainings) or task.run > t.rules.max_repetitions:
+    if not mostly_failed(failed, len(task.trainings), t.rules) or task.run > t.rules.max_repetitions:
         return None
     because = f"the platform ended {failed} of {len(task.trainings)} trainings: all of them begin anew"
     return e.TaskRepeated(tournament_id=t.tournament_id, task_id=task.task_id, number=task.run + 1, because=because)
@@ -133,9 +133,18 @@ def complete_after_boss_round(t: Tournament, boss: Round) -> e.TournamentComplet
     (match,) = boss.matches.values()
     champion, challenger = match.entrants
     winner = boss.advancing[0]
-    difference = performance_difference([_boss_values(t.tasks[i], champion, challenger) for i in match.tasks.values()])
+    tasks = [t.tasks[i] for i in match.tasks.values()]
+    difference = performance_difference([_boss_values(task, champion, challenger) for task in tasks])
     because = match.decided.because if match.decided else ""
-    return complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    ended = complete(t, winner, "defended" if winner == champion else "won", difference, because)
+    return ended.model_copy(update={"history_difference": _against_history(tasks, champion, challenger)})
+
+
+def _against_history(tasks: Sequence[Task], champion: str, challenger: str) -> float | None:
+    """The challenger's performance difference from the best past metrics (RULES §8); None without past tasks."""
+    past = [task for task in tasks if task.best_historical is not None]
+    values = [(task.best_historical, *_boss_values(task, champion, challenger)) for task in past]
+    return performance_difference([(metric, best, c) for best, metric, _, c in values]) if past else None
 
 
 def _boss_values(task: Task, champion: str, challenger: str) -> tuple[Metric, float | None, float | None]:

@@ -32,9 +32,13 @@ from tourney_ray.core.models import (
     TournamentStatus,
     TournamentType,
     Trained,
+    TrainingSpec,
     TrainingStatus,
 )
 from tourney_ray.core.rules import Rules
+
+RETRIED = "retried"
+"""Kind of the end of an attempt that a person had begun anew: it counts against nobody, the platform neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Attempt:
     attempt_id: str
     epoch: int
     node: str
+    spec: TrainingSpec
     started_at: datetime
     status: AttemptStatus = AttemptStatus.TRAINING
     running_at: datetime | None = None
@@ -82,9 +87,12 @@ class Attempt:
 class Training:
     """One entrant's work on one task, over all its attempts and evaluations."""
 
+    tournament_id: str
     task_id: str
     hotkey: str
     expected_repo_name: str
+    key: str
+    """`{task}.{hotkey}`: its name among what waits."""
     status: TrainingStatus = TrainingStatus.PENDING
     attempts: tuple[Attempt, ...] = ()
     not_before: datetime | None = None
@@ -118,7 +126,8 @@ class Training:
         return sum(blame is not Blame.MINER for blame in self._blames())
 
     def _blames(self) -> list[Blame]:
-        return [a.outcome.blame for a in self.attempts[self.counted_from :] if isinstance(a.outcome, Failed)]
+        outcomes = [a.outcome for a in self.attempts[self.counted_from :]]
+        return [o.blame for o in outcomes if isinstance(o, Failed) and o.kind != RETRIED]
 
     @property
     def terminal(self) -> bool:
@@ -137,6 +146,7 @@ class Task:
     task_type: TaskType
     hours: float
     data: TaskData
+    prepared_at: datetime
     gpu_requirement: GpuRequirement
     trainings: dict[str, Training] = field(default_factory=dict[str, Training])
     """By hotkey; empty until the round is active."""
@@ -145,6 +155,7 @@ class Task:
     run: int = 1
     """Which run of the whole task is under way: 2 after a repetition."""
     historical: str | None = None
+    """The past task whose data it repeats."""
     best_historical: float | None = None
     decided: TaskDecided | None = None
 

@@ -95,6 +95,11 @@ def assign_nodes_to_tournament_tasks(
     )
 
 
+def mostly_failed(failed: int, trainings: int, rules: Rules) -> bool:
+    """Whether that many failures among so many trainings are more than a task can stand on (RULES §6)."""
+    return failed > rules.repeat_above_share * trainings
+
+
 def queue_key(origin: TaskOrigin, created_at: datetime, rules: Rules) -> tuple[int, datetime]:
     """Sorts what waits for GPUs (RULES §6): by priority, within one the older task first."""
     return rules.priority[origin], created_at

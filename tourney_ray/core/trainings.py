@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import AttemptStatus, Blame, Evaluated, Failed, Terms, TrainingStatus
+from tourney_ray.core.ids import attempt_id
+from tourney_ray.core.models import AttemptStatus, Blame, Evaluated, Failed, Terms, TrainingSpec, TrainingStatus
 from tourney_ray.core.retry import GiveUp, Retry, after_failure
 from tourney_ray.core.rules import Rules
-from tourney_ray.core.state import Attempt, Task, Tournament, Training
+from tourney_ray.core.state import RETRIED, Attempt, Task, Tournament, Training
 from tourney_ray.errors import IllegalTransition
 
 TrainingFact = (
@@ -46,7 +47,7 @@ def change_training(  # noqa: PLR0911 - a line per fact
             return _reopened(training, fact)
         case e.CheckpointEvaluated():
             return _evaluated(task, training, fact, t.rules)
-        case e.EvaluationFailed():
+        case _:
             return _evaluation_failed(task, training, fact, at, t.rules)
 
 
@@ -59,6 +60,28 @@ def terms_of(task: Task, rules: Rules) -> Terms:
         gpus=task.gpu_requirement.gpus,
         mem_limit=rules.training_mem_limit,
         nano_cpus=rules.training_nano_cpus,
+    )
+
+
+def spec_of(t: Tournament, task: Task, training: Training, epoch: int) -> TrainingSpec:
+    """All that a trainer needs for the training's attempt of that epoch."""
+    contestant = t.contestant(training.hotkey)
+    return TrainingSpec(
+        attempt_id=attempt_id(task.task_id, training.hotkey, epoch),
+        tournament_id=t.tournament_id,
+        task_id=task.task_id,
+        task_type=task.task_type,
+        hotkey=training.hotkey,
+        repo=contestant.repo,
+        commit=contestant.commit,
+        tree_hash=contestant.tree_hash,
+        expected_repo_name=training.expected_repo_name,
+        data=task.data,
+        hours_to_complete=task.hours,
+        gpu_requirement=task.gpu_requirement,
+        mem_limit=t.rules.training_mem_limit,
+        nano_cpus=t.rules.training_nano_cpus,
+        epoch=epoch,
     )
 
 
@@ -95,9 +118,10 @@ def _started(t: Tournament, task: Task, training: Training, fact: e.AttemptStart
     need(training.status is TrainingStatus.PENDING, fact, f"the training is {training.status}")
     need(fact.epoch == len(training.attempts) + 1, fact, f"epoch {len(training.attempts) + 1} is due")
     need(fact.terms == terms_of(task, t.rules), fact, "the terms are not the task's")
-    frozen = t.contestant(fact.hotkey).tree_hash
-    need(fact.tree_hash == frozen, fact, f"{fact.hotkey} entered with tree {frozen[:12]}")
-    attempts = (*training.attempts, Attempt(fact.attempt_id, fact.epoch, fact.node, started_at=at))
+    spec = spec_of(t, task, training, fact.epoch)
+    need(fact.attempt_id == spec.attempt_id, fact, f"its id is {spec.attempt_id}")
+    need(fact.tree_hash == spec.tree_hash, fact, f"{fact.hotkey} entered with tree {spec.tree_hash[:12]}")
+    attempts = (*training.attempts, Attempt(fact.attempt_id, fact.epoch, fact.node, spec, started_at=at))
     return replace(training, status=TrainingStatus.TRAINING, attempts=attempts)
 
 
@@ -133,7 +157,7 @@ def _retried(training: Training, fact: e.TrainingRetried, at: datetime) -> Train
     need(training.status is not TrainingStatus.FAILURE, fact, "the training has failed: it can be reopened")
     attempt = training.attempt
     if training.status is TrainingStatus.TRAINING and attempt:
-        outcome = Failed(blame=Blame.PLATFORM, kind="retried", reason=f"{fact.by} began it anew: {fact.because}")
+        outcome = Failed(blame=Blame.PLATFORM, kind=RETRIED, reason=f"{fact.by} began it anew: {fact.because}")
         training = _with_attempt(training, replace(attempt, status=AttemptStatus.FAILURE, ended_at=at, outcome=outcome))
         training = replace(training, status=TrainingStatus.PENDING)
     return replace(training, not_before=None)

@@ -26,7 +26,7 @@ def progress(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:  # noqa: 
         case e.RoundDrawn():
             return _drawn(t, fact, at)
         case e.TaskPrepared():
-            return _prepared(t, fact)
+            return _prepared(t, fact, at)
         case e.TaskPreparationFailed():
             return _preparation_failed(t, fact, at)
         case e.RoundActivated():
@@ -62,7 +62,7 @@ def _drawn(t: Tournament, fact: e.RoundDrawn, at: datetime) -> Tournament:
     return replace(t, rounds=(*t.rounds, drawn))
 
 
-def _prepared(t: Tournament, fact: e.TaskPrepared) -> Tournament:
+def _prepared(t: Tournament, fact: e.TaskPrepared, at: datetime) -> Tournament:
     match = _pending_match(t, fact)
     need(fact.task_id not in t.tasks, fact, "there is a task of that id")
     task = Task(
@@ -73,6 +73,7 @@ def _prepared(t: Tournament, fact: e.TaskPrepared) -> Tournament:
         task_type=fact.task_type,
         hours=fact.hours,
         data=fact.data,
+        prepared_at=at,
         gpu_requirement=get_tournament_gpu_requirement(fact.task_type, fact.data.model_params, t.rules),
         historical=fact.historical,
         best_historical=fact.best_historical,
@@ -98,7 +99,8 @@ def _round_activated(t: Tournament, fact: e.RoundActivated) -> Tournament:
     need(drawn.round_id == fact.round_id and drawn.status is RoundStatus.PENDING, fact, "the round is not pending")
     by_task: dict[str, dict[str, Training]] = {}
     for a in fact.assignments:
-        by_task.setdefault(a.task_id, {})[a.hotkey] = Training(a.task_id, a.hotkey, a.expected_repo_name)
+        names = t.tournament_id, a.task_id, a.hotkey, a.expected_repo_name, f"{a.task_id}.{a.hotkey}"
+        by_task.setdefault(a.task_id, {})[a.hotkey] = Training(*names)
     for task_id, trainings in by_task.items():
         t = _put_task(t, replace(_task(t, task_id, fact), trainings=trainings))
     return _put_round(t, replace(drawn, status=RoundStatus.ACTIVE))

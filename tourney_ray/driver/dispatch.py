@@ -36,8 +36,9 @@ from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, GpuRequirement
+from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.state import Node, State
-from tourney_ray.core.tasks import choose_task, task_seed, training_hours
+from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
@@ -197,20 +198,12 @@ class RayDispatcher:
         return (*fresh, passed)
 
     async def _prepare(self, command: PrepareTask) -> tuple[e.Fact, ...]:
-        secret, rules = self._secret(command), self._state().tournaments[command.tournament_id].rules
-        kind, round_type = command.tournament_type, command.round_type
-        request = choose_task(secret, kind, round_type, command.place, rules)
+        secret, t = self._secret(command), self._state().tournaments[command.tournament_id]
+        if repeated := prepared_from_history(self._state(), command, secret):
+            return (repeated,)
+        request = task_request(t, command, secret)
         data = await _task(work.prepare, command.command_id).remote(self._settings, command, request)
-        prepared = e.TaskPrepared(
-            tournament_id=command.tournament_id,
-            task_id=command.task_id,
-            match_id=command.match_id,
-            slot=command.slot,
-            task_type=request.task_type,
-            hours=training_hours(secret, kind, round_type, command.place, data.dataset_rows, rules),
-            data=data,
-        )
-        return (prepared,)
+        return (task_prepared(t, command, request.task_type, data, secret),)
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
         requirement = command.spec.gpu_requirement

@@ -103,7 +103,10 @@ class Loop:
         return min(upcoming.wake_at, default=None)
 
     def act(self, act: Act, now: datetime) -> None:
-        """Record what a person did, with all that it forces; raises `NotAllowed` when it cannot be done now."""
+        """Record what a person did, with all that it forces; raises `NotAllowed` when it cannot be done now.
+
+        What it ended is not waited for any more: an outcome that comes late is ignored.
+        """
         try:
             self._record([act], now)
         except IllegalTransition as refusal:

@@ -29,14 +29,15 @@ def lease_ended(command: Train | Release, because: str) -> e.LeaseEnded:
     )
 
 
-def preparation_failed(command: PrepareTask, reason: str) -> e.TaskPreparationFailed:
-    """The fact that a task could not be made."""
+def preparation_failed(command: PrepareTask, reason: str, model_params: int | None = None) -> e.TaskPreparationFailed:
+    """The fact that a task could not be made, with the size of the model where one was chosen."""
     return e.TaskPreparationFailed(
         tournament_id=command.tournament_id,
         task_id=command.task_id,
         match_id=command.match_id,
         slot=command.slot,
         reason=reason,
+        model_params=model_params,
     )
 
 

@@ -28,7 +28,7 @@ def tournament_document(t: Tournament, state: State) -> Document:
         "status": t.status.value,
         "champion": done.winner if done else None,
         "title": done.title if done else None,
-        "because": done.because if done else "",
+        "because": done.because if done else _cancelled(t),
         "performance_difference": done.performance_difference if done else None,
         "entrants": [entrant.model_dump(exclude={"answer"}) for entrant in t.entrants.values()],
         "refused": t.refusals,
@@ -40,6 +40,10 @@ def tournament_document(t: Tournament, state: State) -> Document:
         "seeds": {"draw_commitment": t.draw_commitment, "secret_commitment": t.secret_commitment}
         | {"draw": t.draw_seed, "secret": t.secret_seed, "final": t.seed},
     }
+
+
+def _cancelled(t: Tournament) -> str:
+    return f"cancelled by {t.cancelled.by}: {t.cancelled.because}" if t.cancelled else ""
 
 
 def emission(state: State, latest: Tournament) -> dict[str, float]:

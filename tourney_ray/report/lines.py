@@ -34,7 +34,7 @@ def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 - a line p
             return {"coldkey": short(fact.coldkey), "rao": fact.rao}
         case e.RegistrationPassed():
             return {"pass": fact.number, "asked": len(fact.answers)}
-        case e.Charged() | e.Refunded():
+        case e.Charged():
             return {"hotkey": short(fact.hotkey), "rao": fact.rao}
         case e.EntrantAccepted():
             return {"hotkey": short(fact.entrant.hotkey), "because": fact.because}
@@ -96,9 +96,11 @@ def _progress_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, 
             return _other_pairs(fact)
 
 
-def _other_pairs(fact: e.Fact) -> dict[str, object]:
-    """Of nodes, and of what people did."""
+def _other_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: PLR0911 - a line per fact
+    """Of nodes, and of what people did and what follows from it."""
     match fact:
+        case e.Refunded():
+            return {"hotkey": short(fact.hotkey), "rao": fact.rao, "because": fact.because}
         case e.NodeJoined():
             return {"node": fact.node, "gpus": ",".join(f"{n}x{kind}" for kind, n in fact.gpus.items())}
         case e.NodeLost():

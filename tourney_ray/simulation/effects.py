@@ -24,8 +24,8 @@ from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import GpuRequirement, TournamentType
+from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.state import Tournament
-from tourney_ray.core.tasks import choose_task, training_hours
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import evaluation_failed, lease_ended, preparation_failed
 from tourney_ray.simulation.miners import entrant, task_data
@@ -103,21 +103,14 @@ class VirtualDispatcher:
 
     def _prepared(self, c: PrepareTask) -> e.Fact:
         t, script = self._tournament(c.tournament_id), self._world.script
-        secret, kind = self._seed_of(t, "secret"), c.tournament_type
-        chosen = choose_task(secret, kind, c.round_type, c.place, t.rules)
-        params = script.params(c.place, *chosen.model_range_b)
+        secret = self._seed_of(t, "secret")
+        if repeated := prepared_from_history(self._owner.state, c, secret):
+            return repeated
+        request = task_request(t, c, secret)
+        params = script.params(c.place, *request.model_range_b)
         if not script.prepares(c.place):
-            return preparation_failed(c, "the data set cannot be had")
-        data = task_data(c.place, params)
-        return e.TaskPrepared(
-            tournament_id=c.tournament_id,
-            task_id=c.task_id,
-            match_id=c.match_id,
-            slot=c.slot,
-            task_type=chosen.task_type,
-            hours=training_hours(secret, kind, c.round_type, c.place, data.dataset_rows, t.rules),
-            data=data,
-        )
+            return preparation_failed(c, "the data set cannot be had", params)
+        return task_prepared(t, c, request.task_type, task_data(c.place, params), secret)
 
     # --- trainings
 

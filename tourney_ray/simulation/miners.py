@@ -1,5 +1,6 @@
-"""Scripted miners: what each of them answers, trains and scores follows from a seed and from nothing that goes wrong
-around it. So the same seed has the same champion, whatever the platform suffers.
+"""Scripted miners: what they answer, train and score follows from a seed, whatever goes wrong around them.
+
+So the same seed has the same champion, with faults of the platform and without.
 """
 
 from __future__ import annotations

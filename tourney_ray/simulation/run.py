@@ -20,7 +20,8 @@ from tourney_ray.simulation.miners import Script
 from tourney_ray.simulation.world import World
 from tourney_ray.store.memory import MemoryJournal, MemoryStore
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+"""Far from midnight: ids carry the date, whatever a clock that jumps shows."""
 RESTART_S = 2.0
 """From a driver's death to the next one's first step."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from tourney_ray.errors import ConfigError, InUse, NotAllowed
+from tourney_ray.core.quoting import shown
+from tourney_ray.errors import AuditDifference, ConfigError, InUse, NotAllowed
 from tourney_ray.store.tables import transaction
 
 SCHEMA_VERSION = 2
@@ -93,9 +94,10 @@ def schema_sql() -> str:
 
 
 def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    """Whether the database has our tables, False for an empty one.
+    """Whether the database has our tables, False for an empty one and for one whose creation was cut.
 
-    Raises `NotAllowed` for a newer or an older schema, `ConfigError` for somebody else's database.
+    Raises `NotAllowed` for a newer or an older schema, `ConfigError` for somebody else's database, `AuditDifference`
+    when there are facts, but no schema version.
     """
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if not tables:
@@ -103,19 +105,29 @@ def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
     if not {"meta", "journal"} <= tables:
         raise ConfigError(f"{path} is a DuckDB database, but no journal", "name another file")
     ((version,),) = connection.execute("SELECT max(schema_version) FROM meta").fetchall()
-    if version is not None and not isinstance(version, int):
+    if version is None:
+        _refuse_facts(connection, path)
+        return False
+    if not isinstance(version, int):
         raise ConfigError(f"{path} has a schema version that is no number", "name another file")
-    if version is not None and version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise NotAllowed(
             f"{path} has schema {version}; this tourney_ray knows schemas up to {SCHEMA_VERSION}",
             "install the tourney_ray that wrote it, or a newer one",
         )
-    if version is not None and version < SCHEMA_VERSION:
+    if version < SCHEMA_VERSION:
         raise NotAllowed(
             f"{path} has schema {version}, from before the first release; this tourney_ray writes {SCHEMA_VERSION}",
             "read it with the tourney_ray that wrote it, and start a new journal",
         )
-    return version is not None
+    return True
+
+
+def _refuse_facts(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Facts are only ever written once the schema's version is: without it they must not count as none at all."""
+    ((facts,),) = connection.execute("SELECT count(*) FROM journal").fetchall()
+    if facts:
+        raise AuditDifference(f"{path} holds {facts} facts, but not the version of its schema: it was altered")
 
 
 def network_file_system(path: Path, mounts: str | None = None) -> str:
@@ -138,9 +150,9 @@ def network_file_system(path: Path, mounts: str | None = None) -> str:
 
 
 def one_line(error: duckdb.Error) -> str:
-    """DuckDB's message without its drawing of the statement."""
+    """DuckDB's message without its drawing of the statement, whatever of a stranger's it quotes."""
     text = str(error).split("\nLINE ", 1)[0]
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return shown(" ".join(line.strip() for line in text.splitlines() if line.strip()), 500)
 
 
 def _unescape(mount: str) -> str:

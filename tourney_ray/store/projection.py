@@ -1,28 +1,22 @@
 """The tables for people: which rows a fact writes, given the state after it. Pure; `tables.py` writes them.
 
 A row names its key and only those columns that the fact settles; the others keep what they have. Replaying the journal
-into empty tables gives the same tables.
+into empty tables gives the same tables. What facts about attempts and evaluations write stands in
+`projection_trainings`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import AttemptStatus, Entrant, Failed, RoundStatus, TaskStatus, TournamentStatus
-from tourney_ray.core.state import State, Task
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Columns of one row of a table, its whole primary key among them."""
-
-    table: str
-    values: dict[str, Any]
+from tourney_ray.core.models import Entrant, RoundStatus, TaskStatus, TournamentStatus
+from tourney_ray.core.state import State
+from tourney_ray.store.projection_trainings import project_training
+from tourney_ray.store.row import Row
 
 
 def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa: C901, PLR0911, PLR0912 - a line per fact
@@ -52,19 +46,6 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return [_preparation_failed(fact)]
         case e.RoundActivated():
             return _round_activated(fact, at)
-        case e.AttemptStarted():
-            return [_attempt_started(fact, at)]
-        case e.AttemptRunning():
-            seen = {"gpu_indices": fact.gpu_indices, "image_id": fact.image_id}
-            return [_attempt(fact, running_at=at, **seen)]
-        case e.LeaseEnded():
-            return [_attempt(fact, lease_ended_at=at, lease_end=fact.because)]
-        case e.AttemptEnded():
-            return _attempt_ended(fact, state, at)
-        case e.CheckpointEvaluated():
-            return [_evaluated(fact, state, at)]
-        case e.EvaluationFailed():
-            return [_evaluation_failed(fact, state)]
         case e.EvaluationRepeated():
             return [Row("tasks", {"task_id": fact.task_id, "evaluation": fact.number, "because": fact.because})]
         case e.TaskRepeated():
@@ -79,10 +60,16 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return _completed(fact, at)
         case e.NodeJoined() | e.NodeLost():
             return [_node(fact, at)]
-        case e.NodeFenced() | e.TournamentCancelled() | e.TrainingRetried() | e.TrainingReopened():
-            return _acted(fact, state, at)
+        case e.NodeFenced():
+            return _fenced(fact, at)
+        case e.TournamentCancelled():
+            return _cancelled(fact, at)
         case e.SecretRevealed():
             return [Row("tournaments", {"tournament_id": fact.tournament_id, "secret_seed": fact.secret_seed})]
+        case e.TrainingRetried() | e.TrainingReopened():
+            return [_act(fact, f"{fact.task_id}.{fact.hotkey}", at), *project_training(fact, state, at)]
+        case _:
+            return project_training(fact, state, at)
 
 
 # --- tournaments, money and registration
@@ -230,69 +217,19 @@ def _node(fact: e.NodeJoined | e.NodeLost, at: datetime) -> Row:
     return Row("nodes", {"node": fact.node, "status": "there", "gpus": gpus, "joined_at": at})
 
 
-def _acted(fact: e.Act, state: State, at: datetime) -> Iterator[Row]:
-    match fact:
-        case e.NodeFenced():
-            subject = fact.node
-            yield Row("nodes", {"node": fact.node, "status": "fenced", "because": fact.because})
-        case e.TournamentCancelled():
-            subject = fact.tournament_id
-            end = {"status": TournamentStatus.CANCELLED, "cancelled_at": at, "because": fact.because}
-            yield Row("tournaments", {"tournament_id": fact.tournament_id, **end})
-        case e.TrainingRetried() | e.TrainingReopened():
-            subject = f"{fact.task_id}.{fact.hotkey}"
-            yield from _retried(fact, state, at)
-    act = {"kind": fact.kind, "subject": subject, "acted_at": at, "by": fact.by, "because": fact.because}
-    yield Row("acts", act)
+def _fenced(fact: e.NodeFenced, at: datetime) -> Iterator[Row]:
+    yield Row("nodes", {"node": fact.node, "status": "fenced", "because": fact.because})
+    yield _act(fact, fact.node, at)
 
 
-def _retried(fact: e.TrainingRetried | e.TrainingReopened, state: State, at: datetime) -> Iterator[Row]:
-    """The end of the attempt that a person had begun anew."""
-    attempt = state.tournaments[fact.tournament_id].tasks[fact.task_id].trainings[fact.hotkey].attempt
-    if isinstance(fact, e.TrainingRetried) and attempt and attempt.ended_at == at and attempt.outcome:
-        end = {"status": AttemptStatus.FAILURE, "ended_at": at, **attempt.outcome.model_dump()}
-        yield Row("attempts", {"attempt_id": attempt.attempt_id, **end})
+def _cancelled(fact: e.TournamentCancelled, at: datetime) -> Iterator[Row]:
+    end = {"status": TournamentStatus.CANCELLED, "cancelled_at": at, "because": fact.because}
+    yield Row("tournaments", {"tournament_id": fact.tournament_id, **end})
+    yield _act(fact, fact.tournament_id, at)
 
 
-# --- attempts and evaluations
-
-
-def _attempt_started(fact: e.AttemptStarted, at: datetime) -> Row:
-    lease = fact.model_dump(include={"tournament_id", "task_id", "hotkey", "epoch", "node", "tree_hash"})
-    return _attempt(fact, **lease, **fact.terms.model_dump(), status=AttemptStatus.TRAINING, started_at=at)
-
-
-def _attempt_ended(fact: e.AttemptEnded, state: State, at: datetime) -> Iterator[Row]:
-    outcome = fact.outcome
-    status = AttemptStatus.FAILURE if isinstance(outcome, Failed) else AttemptStatus.SUCCESS
-    yield _attempt(fact, **outcome.model_dump(), status=status, ended_at=at)
-    task = state.tournaments[fact.tournament_id].tasks[fact.task_id]
-    if _evaluating(task):
-        yield Row("tasks", {"task_id": fact.task_id, "status": TaskStatus.EVALUATING})
-
-
-def _evaluating(task: Task) -> bool:
-    return all(training.terminal for training in task.trainings.values())
-
-
-def _attempt(fact: e.AttemptStarted | e.AttemptRunning | e.LeaseEnded | e.AttemptEnded, **rest: Any) -> Row:
-    return Row("attempts", {"attempt_id": fact.attempt_id, **rest})
-
-
-def _evaluated(fact: e.CheckpointEvaluated, state: State, at: datetime) -> Row:
-    result = fact.result.model_dump(exclude={"environment"})
-    environment = json.dumps(fact.result.environment, ensure_ascii=False)
-    return _evaluation(fact, state, **result, environment=environment, evaluated_at=at)
-
-
-def _evaluation_failed(fact: e.EvaluationFailed, state: State) -> Row:
-    return _evaluation(fact, state, failure=fact.reason)
-
-
-def _evaluation(fact: e.CheckpointEvaluated | e.EvaluationFailed, state: State, **rest: Any) -> Row:
-    training = state.tournaments[fact.tournament_id].tasks[fact.task_id].trainings[fact.hotkey]
-    key = fact.model_dump(include={"task_id", "hotkey", "number", "tournament_id"})
-    return Row("evaluations", {**key, **rest, "failures": training.evaluation_failures})
+def _act(fact: e.Act, subject: str, at: datetime) -> Row:
+    return Row("acts", {"kind": fact.kind, "subject": subject, "acted_at": at, "by": fact.by, "because": fact.because})
 
 
 # --- verdicts

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.replay import spell
 from tourney_ray.errors import AuditDifference
-from tourney_ray.store.projection import Row, project
+from tourney_ray.store.projection import project
+from tourney_ray.store.row import Row
 from tourney_ray.store.steps import Step
 
 KEYS: dict[str, tuple[str, ...]] = {

@@ -16,7 +16,8 @@ import duckdb
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.quoting import shown
 from tourney_ray.store.connection import schema_sql
-from tourney_ray.store.projection import Row, project
+from tourney_ray.store.projection import project
+from tourney_ray.store.row import Row
 from tourney_ray.store.steps import Step, replayed
 from tourney_ray.store.tables import EPOCH, KEYS, plain
 

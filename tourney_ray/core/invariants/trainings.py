@@ -95,8 +95,7 @@ class Trainings(OpenEnded):
                 book.evaluator += 1
                 book.trained = book.evaluator < self._rules[fact.tournament_id].max_platform_failures
             case e.TrainingRetried():
-                book = self._book(fact.task_id, fact.hotkey)
-                book.ours, book.live = book.ours + bool(book.live), ""
+                self._book(fact.task_id, fact.hotkey).live = ""
             case e.TrainingReopened():
                 self._reopened(fact)
             case _:
