@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, STUCK, TRUTH, Mutant, deaf, everywhere
+from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
 from tourney_ray.core import events as e
-from tourney_ray.core import leases, placement, rulings, settle, trainings
+from tourney_ray.core import leases, placement, settle, trainings
 from tourney_ray.core import plan as planning
-from tourney_ray.core.commands import Command, Train
-from tourney_ray.core.models import AttemptStatus, Blame, Failed, TrainingSpec, TrainingStatus
-from tourney_ray.core.placement import Placed
+from tourney_ray.core.commands import Train
+from tourney_ray.core.models import AttemptStatus, Blame, TrainingSpec, TrainingStatus
+from tourney_ray.core.placement import Request
 from tourney_ray.core.retry import after_failure
 from tourney_ray.core.rules import Rules
-from tourney_ray.core.state import Attempt, Lease, State, Task, Training
-from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.core.state import Lease, State, Task, Tournament, Training
 from tourney_ray.simulation.run import Setting
 
 TAMPERED = hashlib.sha1(b"tampered").hexdigest()
-FEW_GPUS = Setting(nodes="1x8H100,1x1A100")
-
-
-def only(*kinds: str, **changes: Any) -> Setting:
-    """Few entrants and these faults."""
-    return replace(CALM, faults=frozenset(kinds), **changes)
 
 
 # --- leases
@@ -43,7 +36,7 @@ def double_start(patch: pytest.MonkeyPatch) -> None:
         for task in planning._open_tasks(t, active):
             for training in task.trainings.values():
                 if training.status is TrainingStatus.TRAINING and len(training.attempts) == 1:
-                    waiting.append(planning._Waiting(t, task, training))
+                    waiting.append(Request(training.key, task.gpu_requirement, task.hours, training))
         return waiting
 
     patch.setattr(planning, "monitor_training_tasks", again)
@@ -116,28 +109,14 @@ def platform_gives_up_at_once(patch: pytest.MonkeyPatch) -> None:
     _other_limits(patch, max_platform_failures=1)
 
 
-def stale_outcome(patch: pytest.MonkeyPatch) -> None:
-    honest = Loop._take
-
-    def take(self: Loop, outcome: Outcome) -> tuple[e.Fact, ...]:
-        facts = honest(self, outcome)
-        return facts or tuple(f for f in outcome.facts if isinstance(f, e.AttemptEnded) and _trains(self, f))
-
-    def latest(training: Training, fact: e.AttemptRunning | e.AttemptEnded) -> Attempt:
-        return training.attempts[-1]
-
-    patch.setattr(Loop, "_take", take)
-    patch.setattr(trainings, "_live_attempt", latest)
-
-
-def _trains(loop: Loop, fact: e.AttemptEnded) -> bool:
-    task = loop.journal.state.tournaments[fact.tournament_id].tasks[fact.task_id]
-    return task.decided is None and task.trainings[fact.hotkey].status is TrainingStatus.TRAINING
-
-
 def _other_start(patch: pytest.MonkeyPatch, change: Callable[[Train, Task], Train]) -> None:
     honest = planning._start
-    patch.setattr(planning, "_start", lambda waiting, node: change(honest(waiting, node), waiting.task))
+
+    def start(state: State, training: Training, node: str) -> Train:
+        task = state.tournaments[training.tournament_id].tasks[training.task_id]
+        return change(honest(state, training, node), task)
+
+    patch.setattr(planning, "_start", start)
 
 
 def _other_intent(train: Train, **changes: Any) -> Train:
@@ -167,114 +146,22 @@ def other_tree(patch: pytest.MonkeyPatch) -> None:
 
 
 def _other_spec(patch: pytest.MonkeyPatch, change: Callable[[TrainingSpec], dict[str, Any]]) -> None:
-    honest = planning._spec
+    honest = trainings.spec_of
 
-    def spec(t: Any, task: Task, training: Training, attempt_id: str, epoch: int) -> TrainingSpec:
-        made = honest(t, task, training, attempt_id, epoch)
+    def spec(t: Tournament, task: Task, training: Training, epoch: int) -> TrainingSpec:
+        made = honest(t, task, training, epoch)
         return made.model_copy(update=change(made))
 
-    patch.setattr(planning, "_spec", spec)
+    everywhere(patch, honest, spec)
 
 
 def other_tree_than_recorded(patch: pytest.MonkeyPatch) -> None:
     _other_spec(patch, lambda spec: {"tree_hash": TAMPERED})
+    deaf(patch, "entered with tree")
 
 
 def other_hours_than_recorded(patch: pytest.MonkeyPatch) -> None:
     _other_spec(patch, lambda spec: {"hours_to_complete": spec.hours_to_complete * (1 + spec.hotkey.endswith("3"))})
-
-
-# --- verdicts before their time, evaluations
-
-
-def verdict_too_early(patch: pytest.MonkeyPatch) -> None:
-    def any_ripe(task: Task) -> bool:
-        return any(training.evaluated is not None for training in task.trainings.values())
-
-    patch.setattr(rulings, "_ripe", any_ripe)
-    deaf(patch, "a training is not terminal")
-
-
-def evaluations_without_end(patch: pytest.MonkeyPatch) -> None:
-    honest = rulings._decide_task
-
-    def decide(t: Any, *others: Any) -> e.Fact:
-        return honest(replace(t, rules=t.rules.model_copy(update={"max_evaluations": 10**6})), *others)
-
-    patch.setattr(rulings, "_decide_task", decide)
-
-
-# --- the loop
-
-
-def lost_outcome(patch: pytest.MonkeyPatch) -> None:
-    honest, heard = Loop._take, dict[int, int]()
-
-    def take(self: Loop, outcome: Outcome) -> tuple[e.Fact, ...]:
-        if outcome.command_id.startswith("evaluate/"):
-            heard[id(self)] = heard.get(id(self), 0) + 1
-        lost = heard.get(id(self)) == 5
-        return () if lost else honest(self, outcome)
-
-    patch.setattr(Loop, "_take", take)
-
-
-def intent_after_start(patch: pytest.MonkeyPatch) -> None:
-    honest = Loop._record
-
-    def record(self: Loop, facts: Sequence[e.Fact], now: datetime) -> None:
-        """Intents wait until their commands are dispatched, which is when the next thing is recorded or said."""
-        intents = [fact for fact in facts if isinstance(fact, e.AttemptStarted)]
-        if not intents:
-            honest(self, facts, now)
-            return
-        for command in _fresh(self, now):
-            self._in_flight.add(command.command_id)
-            self._dispatcher.dispatch(command)
-        honest(self, facts, now)
-
-    patch.setattr(Loop, "_record", record)
-
-
-def _fresh(loop: Loop, now: datetime) -> Iterator[Command]:
-    for command in planning.plan(loop.journal.state, now, loop._agenda).commands:
-        if isinstance(command, Train) and command.intent and command.command_id not in loop._in_flight:
-            yield command
-
-
-def wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:
-    honest = planning.monitor_training_tasks
-
-    def monitor(t: Any, active: Any, now: datetime, result: Any) -> list[Any]:
-        known = len(result.wake_at)
-        waiting = honest(t, active, now, result)
-        del result.wake_at[known:]
-        return waiting
-
-    patch.setattr(planning, "monitor_training_tasks", monitor)
-
-
-def waits_without_reasons(patch: pytest.MonkeyPatch) -> None:
-    honest = placement.place
-
-    def place(*given: Any) -> Placed:
-        placed = honest(*given)
-        return Placed(placed.nodes, dict.fromkeys(placed.waits, ""))
-
-    everywhere(patch, honest, place)
-
-
-def person_costs_an_attempt(patch: pytest.MonkeyPatch) -> None:
-    honest = trainings._retried
-
-    def retried(training: Training, fact: e.TrainingRetried, at: datetime) -> Training:
-        after = honest(training, fact, at)
-        if training.status is not TrainingStatus.TRAINING:
-            return after
-        charged = Failed(blame=Blame.MINER, kind="again", reason="begun anew")
-        return trainings._with_attempt(after, replace(after.attempts[-1], outcome=charged))
-
-    patch.setattr(trainings, "_retried", retried)
 
 
 def _mutant(name: str, bug: str, plant: Any, caught_by: str, setting: Setting = ALL_FAULTS) -> Mutant:
@@ -283,8 +170,6 @@ def _mutant(name: str, bug: str, plant: Any, caught_by: str, setting: Setting = 
 
 MUTANTS = (
     _mutant("double start", "A training under way is started once more.", double_start, "invariant 1", CALM),
-    _mutant("lost outcome", "The fifth evaluation is forgotten.", lost_outcome, STUCK, CALM),
-    _mutant("early verdict", "A task is decided at its first metric.", verdict_too_early, "invariant 4", CALM),
     _mutant("platform charged", "Every fault costs an attempt.", platform_fault_charged, COMPARISON),
     _mutant("lease freed early", "An attempt that is over holds no GPUs.", lease_freed_early, TRUTH),
     _mutant("lost node frees", "The leases of a lost node end with it.", lost_node_frees_leases, TRUTH),
@@ -292,14 +177,8 @@ MUTANTS = (
     _mutant("lost is there", "Attempts are placed on lost nodes.", lost_is_there, "invariant 1"),
     _mutant("one attempt more", "Three failures end a training.", one_attempt_more, "invariant 4", CALM),
     _mutant("gives up", "One fault of the platform ends a training.", platform_gives_up_at_once, COMPARISON),
-    _mutant("stale outcome", "An older attempt's end counts for the one under way.", stale_outcome, "invariant 4"),
     _mutant("terms differ", "One entrant of a task has half the hours.", terms_differ, "invariant 6", CALM),
     _mutant("other tree", "A second attempt trains another tree.", other_tree, "invariant 8", CALM),
     _mutant("tree not recorded", "Another tree runs than is recorded.", other_tree_than_recorded, TRUTH, CALM),
     _mutant("hours not recorded", "One entrant's container has more hours.", other_hours_than_recorded, TRUTH, CALM),
-    _mutant("endless evaluation", "It is repeated until valid.", evaluations_without_end, "invariant 4", CALM),
-    _mutant("intent after start", "What starts is recorded afterwards.", intent_after_start, TRUTH),
-    _mutant("no wake-up", "The pause of a training never ends.", wake_up_forgotten, STUCK, only("evaluator")),
-    _mutant("no reason", "What waits for GPUs does not say so.", waits_without_reasons, "invariant 12", FEW_GPUS),
-    _mutant("person charged", "To begin anew costs an attempt.", person_costs_an_attempt, COMPARISON),
 )

@@ -37,15 +37,19 @@ class Watcher:
 
     def lose(self) -> None:
         """The machine is not to be seen any more, and whatever became of the attempt, its watcher is gone."""
-        if self._owner.alive and not self._over:
-            self._over = True
+        if self._over:
+            return
+        self._over = True
+        if self._owner.alive:
             self._fail("node_lost", f"{self._machine.node_id} was lost", gone=False)
 
     def _staged(self) -> None:
         """Run it. What a driver that is dead by then has asked the machine for may start all the same."""
-        if self._owner.alive and not self._over:
+        if self._over:
+            return
+        if self._owner.alive:
             self._run()
-        elif not self._owner.alive and self._may_start() and self._world.faults.outlives():
+        elif self._may_start() and self._world.faults.outlives():
             self._machine.containers[self._attempt_id] = self._container()
 
     def _may_start(self) -> bool:
