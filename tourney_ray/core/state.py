@@ -296,6 +296,8 @@ class State:
     """By id, the lost ones too while anything is leased on them."""
     leases: dict[str, Lease] = field(default_factory=dict[str, Lease])
     """Open ones, by attempt."""
+    held: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """GPUs that are leased, by (node, GPU type)."""
 
     def active_participants(self) -> set[str]:
         """Who still plays in an active tournament, the champions that wait for their challengers included."""

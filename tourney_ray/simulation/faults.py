@@ -23,6 +23,9 @@ KINDS: dict[str, str] = {
 }
 """Kinds of faults by name."""
 
+OUTLIVES = 0.5
+"""Share of what a dead driver asked of a machine that is done all the same."""
+
 MOST_OF_A_KIND = 12
 """In one run. Far fewer for one training than would end it for the platform's faults."""
 
@@ -50,6 +53,10 @@ class Faults:
         """Raise `Crash` in that share of cases."""
         if self.strikes("crash", share):
             raise Crash
+
+    def outlives(self) -> bool:
+        """Whether what a dead driver asked of a machine is done all the same."""
+        return self.dice.random() < OUTLIVES
 
     def delays(self, usual_s: float) -> list[float]:
         """After how many seconds an outcome arrives; two when it arrives twice."""

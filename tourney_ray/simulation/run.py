@@ -22,8 +22,8 @@ from tourney_ray.store.memory import MemoryJournal, MemoryStore
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 """Far from midnight: ids carry the date, whatever a clock that jumps shows."""
-RESTART_S = 2.0
-"""From a driver's death to the next one's first step."""
+RESTART_S = (1.0, 300.0)
+"""From a driver's death to the next one's first step: at least and at most."""
 
 LONGEST_S = 60 * 24 * 3600.0
 """A run that takes longer has got stuck."""
@@ -152,7 +152,7 @@ class Run:
         self._lives.remove(life)
         if self._world.driver is life:
             self._world.driver = None
-            self._world.clock.after(RESTART_S, self._be_born)
+            self._world.clock.after(self._dice.uniform(*RESTART_S), self._be_born)
 
     # --- what happens to the platform by the hour
 

@@ -31,15 +31,30 @@ class Watcher:
         """Stage what the attempt needs, then run it."""
         self._machine.watchers.append(self.lose)
         if self._machine.up:
-            self._step(self._world.faults.takes(STAGING_S), self._run)
+            self._world.clock.after(self._world.faults.takes(STAGING_S), self._staged)
         else:
             self._world.clock.after(MOMENT_S, self.lose)
 
     def lose(self) -> None:
         """The machine is not to be seen any more, and whatever became of the attempt, its watcher is gone."""
-        if self._owner.alive and not self._over:
-            self._over = True
+        if self._over:
+            return
+        self._over = True
+        if self._owner.alive:
             self._fail("node_lost", f"{self._machine.node_id} was lost", gone=False)
+
+    def _staged(self) -> None:
+        """Run it. What a driver that is dead by then has asked the machine for may start all the same."""
+        if self._over:
+            return
+        if self._owner.alive:
+            self._run()
+        elif self._may_start() and self._world.faults.outlives():
+            self._machine.containers[self._attempt_id] = self._container()
+
+    def _may_start(self) -> bool:
+        machine, known = self._machine, {*self._machine.containers, *self._machine.outcomes, *self._machine.removed}
+        return machine.up and machine.engine_up and self._attempt_id not in known
 
     def _run(self) -> None:
         machine, running = self._machine, self._machine.containers.get(self._attempt_id)
@@ -56,6 +71,13 @@ class Watcher:
             self._start()
 
     def _start(self) -> None:
+        container = self._container()
+        self._machine.containers[self._attempt_id] = container
+        self._tell_running(container)
+        self._step(container.ends_at - self._world.clock.seconds, self._exited)
+
+    def _container(self) -> Container:
+        """What starts now; whether it may is held against the truth."""
         spec, script, clock = self._command.spec, self._world.script, self._world.clock
         kind, gpus = spec.gpu_requirement.gpu_type, spec.gpu_requirement.gpus
         indices = tuple(self._machine.free(kind)[:gpus])
@@ -68,7 +90,7 @@ class Watcher:
         place = t.tasks[spec.task_id].place
         failures = training_of(self._owner.state, spec.tournament_id, spec.task_id, spec.hotkey).miner_failures
         share = min(1.0, script.share_of_time(place, spec.hotkey, failures))
-        container = Container(
+        return Container(
             attempt_id=self._attempt_id,
             gpu_type=kind,
             indices=indices,
@@ -76,9 +98,6 @@ class Watcher:
             ends_at=clock.seconds + share * spec.hours_to_complete * 3600,
             outcome=script.outcome(place, spec.hotkey, failures, self._attempt_id),
         )
-        self._machine.containers[self._attempt_id] = container
-        self._tell_running(container)
-        self._step(container.ends_at - clock.seconds, self._exited)
 
     def _tell_running(self, container: Container) -> None:
         spec = self._command.spec

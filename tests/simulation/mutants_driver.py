@@ -1,0 +1,153 @@
+"""Planted bugs about the driver's loop: what it hears, when it decides, what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, STUCK, TRUTH, Mutant, deaf, everywhere
+from tourney_ray.core import events as e
+from tourney_ray.core import placement, rulings, trainings
+from tourney_ray.core import plan as planning
+from tourney_ray.core.commands import Command, Train
+from tourney_ray.core.models import Blame, Failed, TrainingStatus
+from tourney_ray.core.placement import Placed
+from tourney_ray.core.state import Attempt, Task, Training
+from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.simulation.run import Setting
+
+FEW_GPUS = Setting(nodes="1x8H100,1x1A100")
+EVALUATOR = replace(CALM, faults=frozenset({"evaluator"}))
+DEATHS = replace(CALM, faults=frozenset({"crash"}), entrants=14)
+
+
+def stale_outcome(patch: pytest.MonkeyPatch) -> None:
+    honest = Loop._take
+
+    def take(self: Loop, outcome: Outcome) -> tuple[e.Fact, ...]:
+        facts = honest(self, outcome)
+        return facts or tuple(f for f in outcome.facts if isinstance(f, e.AttemptEnded) and _trains(self, f))
+
+    def latest(training: Training, fact: e.AttemptRunning | e.AttemptEnded) -> Attempt:
+        return training.attempts[-1]
+
+    patch.setattr(Loop, "_take", take)
+    patch.setattr(trainings, "_live_attempt", latest)
+
+
+def _trains(loop: Loop, fact: e.AttemptEnded) -> bool:
+    task = loop.journal.state.tournaments[fact.tournament_id].tasks[fact.task_id]
+    return task.decided is None and task.trainings[fact.hotkey].status is TrainingStatus.TRAINING
+
+
+# --- verdicts before their time, evaluations
+
+
+def verdict_too_early(patch: pytest.MonkeyPatch) -> None:
+    def any_ripe(task: Task) -> bool:
+        return any(training.evaluated is not None for training in task.trainings.values())
+
+    patch.setattr(rulings, "_ripe", any_ripe)
+    deaf(patch, "a training is not terminal")
+
+
+def evaluations_without_end(patch: pytest.MonkeyPatch) -> None:
+    honest = rulings._decide_task
+
+    def decide(t: Any, *others: Any) -> e.Fact:
+        return honest(replace(t, rules=t.rules.model_copy(update={"max_evaluations": 10**6})), *others)
+
+    patch.setattr(rulings, "_decide_task", decide)
+
+
+# --- the loop
+
+
+def lost_outcome(patch: pytest.MonkeyPatch) -> None:
+    honest, heard = Loop._take, dict[int, int]()
+
+    def take(self: Loop, outcome: Outcome) -> tuple[e.Fact, ...]:
+        if outcome.command_id.startswith("evaluate/"):
+            heard[id(self)] = heard.get(id(self), 0) + 1
+        lost = heard.get(id(self)) == 5
+        return () if lost else honest(self, outcome)
+
+    patch.setattr(Loop, "_take", take)
+
+
+def intent_after_start(patch: pytest.MonkeyPatch) -> None:
+    honest = Loop._record
+
+    def record(self: Loop, facts: Sequence[e.Fact], now: datetime) -> None:
+        """Intents wait until their commands are dispatched, which is when the next thing is recorded or said."""
+        intents = [fact for fact in facts if isinstance(fact, e.AttemptStarted)]
+        if not intents:
+            honest(self, facts, now)
+            return
+        for command in _fresh(self, now):
+            self._in_flight.add(command.command_id)
+            self._dispatcher.dispatch(command)
+        honest(self, facts, now)
+
+    patch.setattr(Loop, "_record", record)
+
+
+def _fresh(loop: Loop, now: datetime) -> Iterator[Command]:
+    for command in planning.plan(loop.journal.state, now, loop._agenda).commands:
+        if isinstance(command, Train) and command.intent and command.command_id not in loop._in_flight:
+            yield command
+
+
+def wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:
+    honest = planning.monitor_training_tasks
+
+    def monitor(t: Any, active: Any, now: datetime, result: Any) -> list[Any]:
+        known = len(result.wake_at)
+        waiting = honest(t, active, now, result)
+        del result.wake_at[known:]
+        return waiting
+
+    patch.setattr(planning, "monitor_training_tasks", monitor)
+
+
+def waits_without_reasons(patch: pytest.MonkeyPatch) -> None:
+    honest = placement.place
+
+    def place(*given: Any) -> Placed:
+        placed = honest(*given)
+        return Placed(placed.nodes, dict.fromkeys(placed.waits, ""))
+
+    everywhere(patch, honest, place)
+
+
+def person_costs_an_attempt(patch: pytest.MonkeyPatch) -> None:
+    honest = trainings._retried
+
+    def retried(training: Training, fact: e.TrainingRetried, at: datetime) -> Training:
+        after = honest(training, fact, at)
+        if training.status is not TrainingStatus.TRAINING:
+            return after
+        charged = Failed(blame=Blame.MINER, kind="again", reason="begun anew")
+        return trainings._with_attempt(after, replace(after.attempts[-1], outcome=charged))
+
+    patch.setattr(trainings, "_retried", retried)
+
+
+def _mutant(name: str, bug: str, plant: Any, caught_by: str, setting: Setting = ALL_FAULTS) -> Mutant:
+    return Mutant(name, bug, plant, caught_by, setting)
+
+
+MUTANTS = (
+    _mutant("lost outcome", "The fifth evaluation is forgotten.", lost_outcome, STUCK, CALM),
+    _mutant("early verdict", "A task is decided at its first metric.", verdict_too_early, "invariant 4", CALM),
+    _mutant("stale outcome", "An older attempt's end counts for the one under way.", stale_outcome, "invariant 4"),
+    _mutant("endless evaluation", "It is repeated until valid.", evaluations_without_end, "invariant 4", CALM),
+    _mutant("intent after start", "What starts is recorded afterwards.", intent_after_start, TRUTH, DEATHS),
+    _mutant("no wake-up", "The pause of a training never ends.", wake_up_forgotten, STUCK, EVALUATOR),
+    _mutant("no reason", "What waits for GPUs does not say so.", waits_without_reasons, "invariant 12", FEW_GPUS),
+    _mutant("person charged", "To begin anew costs an attempt.", person_costs_an_attempt, COMPARISON),
+)

@@ -1,0 +1,184 @@
+"""Planted bugs about GPUs, attempts and the driver's own work."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
+from tourney_ray.core import events as e
+from tourney_ray.core import leases, placement, settle, trainings
+from tourney_ray.core import plan as planning
+from tourney_ray.core.commands import Train
+from tourney_ray.core.models import AttemptStatus, Blame, TrainingSpec, TrainingStatus
+from tourney_ray.core.placement import Request
+from tourney_ray.core.retry import after_failure
+from tourney_ray.core.rules import Rules
+from tourney_ray.core.state import Lease, State, Task, Tournament, Training
+from tourney_ray.simulation.run import Setting
+
+TAMPERED = hashlib.sha1(b"tampered").hexdigest()
+
+
+# --- leases
+
+
+def double_start(patch: pytest.MonkeyPatch) -> None:
+    honest = planning.monitor_training_tasks
+
+    def again(t: Any, active: Any, now: datetime, result: Any) -> list[Any]:
+        waiting = honest(t, active, now, result)
+        for task in planning._open_tasks(t, active):
+            for training in task.trainings.values():
+                if training.status is TrainingStatus.TRAINING and len(training.attempts) == 1:
+                    waiting.append(Request(training.key, task.gpu_requirement, task.hours, training))
+        return waiting
+
+    patch.setattr(planning, "monitor_training_tasks", again)
+    deaf(patch, "the training is training")
+
+
+def _over(state: State, lease: Lease) -> bool:
+    training = state.tournaments[lease.tournament_id].tasks[lease.task_id].trainings[lease.hotkey]
+    return training.attempts[lease.epoch - 1].status is not AttemptStatus.TRAINING
+
+
+def _frees(patch: pytest.MonkeyPatch, free: Callable[[State, Lease], bool]) -> None:
+    """End the leases of which that is true, at once."""
+    honest = settle.fenced_leases
+
+    def ends(state: State) -> list[e.LeaseEnded]:
+        over = [leases._end(lease, "it must be over") for lease in state.leases.values() if free(state, lease)]
+        return honest(state) or [fact.model_copy(update={"witness": "watcher"}) for fact in over]
+
+    patch.setattr(settle, "fenced_leases", ends)
+
+
+def lease_freed_early(patch: pytest.MonkeyPatch) -> None:
+    _frees(patch, _over)
+
+
+def lost_node_frees_leases(patch: pytest.MonkeyPatch) -> None:
+    _frees(patch, lambda state, lease: state.nodes[lease.node].lost_at is not None)
+
+
+def over_is_free(patch: pytest.MonkeyPatch) -> None:
+    honest = leases.free_gpus
+
+    def free(state: State) -> dict[tuple[str, str], int]:
+        held = {key: lease for key, lease in state.leases.items() if not _over(state, lease)}
+        return honest(replace(state, leases=held))
+
+    everywhere(patch, honest, free)
+
+
+def lost_is_there(patch: pytest.MonkeyPatch) -> None:
+    honest = leases.free_gpus
+
+    def free(state: State) -> dict[tuple[str, str], int]:
+        return honest(replace(state, nodes={key: replace(node, lost_at=None) for key, node in state.nodes.items()}))
+
+    everywhere(patch, honest, free)
+    everywhere(patch, placement._check_suitable_gpus, lambda requirement, state: True)
+
+
+# --- attempts
+
+
+def platform_fault_charged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Training, "miner_failures", property(lambda self: self.refusals + len(self._blames())))
+
+
+def _other_limits(patch: pytest.MonkeyPatch, **limits: int) -> None:
+    def step(blame: Blame, reason: str, mine: int, ours: int, rules: Rules) -> Any:
+        return after_failure(blame, reason, mine, ours, rules.model_copy(update=limits))
+
+    everywhere(patch, after_failure, step)
+
+
+def one_attempt_more(patch: pytest.MonkeyPatch) -> None:
+    _other_limits(patch, max_training_attempts=3)
+
+
+def platform_gives_up_at_once(patch: pytest.MonkeyPatch) -> None:
+    _other_limits(patch, max_platform_failures=1)
+
+
+def _other_start(patch: pytest.MonkeyPatch, change: Callable[[Train, Task], Train]) -> None:
+    honest = planning._start
+
+    def start(state: State, training: Training, node: str) -> Train:
+        task = state.tournaments[training.tournament_id].tasks[training.task_id]
+        return change(honest(state, training, node), task)
+
+    patch.setattr(planning, "_start", start)
+
+
+def _other_intent(train: Train, **changes: Any) -> Train:
+    assert train.intent is not None
+    return replace(train, intent=train.intent.model_copy(update=changes))
+
+
+def terms_differ(patch: pytest.MonkeyPatch) -> None:
+    def change(train: Train, task: Task) -> Train:
+        assert train.intent is not None
+        less = train.intent.terms.model_copy(update={"hours": train.intent.terms.hours / 2})
+        return _other_intent(train, terms=less) if train.spec.hotkey == max(task.trainings) else train
+
+    _other_start(patch, change)
+    deaf(patch, "the terms are not the task's")
+
+
+def other_tree(patch: pytest.MonkeyPatch) -> None:
+    def change(train: Train, task: Task) -> Train:
+        if train.spec.epoch == 1:
+            return train
+        spec = train.spec.model_copy(update={"tree_hash": TAMPERED})
+        return _other_intent(replace(train, spec=spec), tree_hash=TAMPERED)
+
+    _other_start(patch, change)
+    deaf(patch, "entered with tree")
+
+
+def _other_spec(patch: pytest.MonkeyPatch, change: Callable[[TrainingSpec], dict[str, Any]]) -> None:
+    honest = trainings.spec_of
+
+    def spec(t: Tournament, task: Task, training: Training, epoch: int) -> TrainingSpec:
+        made = honest(t, task, training, epoch)
+        return made.model_copy(update=change(made))
+
+    everywhere(patch, honest, spec)
+
+
+def other_tree_than_recorded(patch: pytest.MonkeyPatch) -> None:
+    _other_spec(patch, lambda spec: {"tree_hash": TAMPERED})
+    deaf(patch, "entered with tree")
+
+
+def other_hours_than_recorded(patch: pytest.MonkeyPatch) -> None:
+    _other_spec(patch, lambda spec: {"hours_to_complete": spec.hours_to_complete * (1 + spec.hotkey.endswith("3"))})
+
+
+def _mutant(name: str, bug: str, plant: Any, caught_by: str, setting: Setting = ALL_FAULTS) -> Mutant:
+    return Mutant(name, bug, plant, caught_by, setting)
+
+
+MUTANTS = (
+    _mutant("double start", "A training under way is started once more.", double_start, "invariant 1", CALM),
+    _mutant("platform charged", "Every fault costs an attempt.", platform_fault_charged, COMPARISON),
+    _mutant("lease freed early", "An attempt that is over holds no GPUs.", lease_freed_early, TRUTH),
+    _mutant("lost node frees", "The leases of a lost node end with it.", lost_node_frees_leases, TRUTH),
+    _mutant("over is free", "GPUs of an attempt that is over are given away.", over_is_free, "invariant 1"),
+    _mutant("lost is there", "Attempts are placed on lost nodes.", lost_is_there, "invariant 1"),
+    _mutant("one attempt more", "Three failures end a training.", one_attempt_more, "invariant 4", CALM),
+    _mutant("gives up", "One fault of the platform ends a training.", platform_gives_up_at_once, COMPARISON),
+    _mutant("terms differ", "One entrant of a task has half the hours.", terms_differ, "invariant 6", CALM),
+    _mutant("other tree", "A second attempt trains another tree.", other_tree, "invariant 8", CALM),
+    _mutant("tree not recorded", "Another tree runs than is recorded.", other_tree_than_recorded, TRUTH, CALM),
+    _mutant("hours not recorded", "One entrant's container has more hours.", other_hours_than_recorded, TRUTH, CALM),
+)
