@@ -44,8 +44,14 @@ from tourney_ray.core.tasks import choose_task, training_hours
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DRAW_SEED = "11" * 32
 SECRET_SEED = "22" * 32
+"""Of the first tournament on a stage; see `seed_of`."""
 CHAMPION = "champ"
 CLUSTER = Cluster((Node("n1", {"H100": 8}), Node("n2", {"A100": 2}), Node("n3", {"H100": 8})))
+
+
+def seed_of(number: int, first: str) -> str:
+    """The `number`-th tournament's seed, from 1, where the first one's is `first`: no seed serves twice."""
+    return first if number == 1 else hashlib.sha256(f"{first}|{number}".encode()).hexdigest()
 
 
 def miners(count: int) -> list[str]:
@@ -193,6 +199,8 @@ class Game:
     rules: Rules
     tournament_type: TournamentType
     tournament_id: str = ""
+    draw_seed: str = DRAW_SEED
+    secret_seed: str = SECRET_SEED
 
     @property
     def tournament(self) -> Tournament:
@@ -205,7 +213,9 @@ class Game:
             if hotkey not in self.script.unpaid:
                 self.stage.record(transfer)
         self.stage.see(CLUSTER)
-        committed = commitment(DRAW_SEED)
+        number = len(self.stage.state.tournaments) + 1
+        self.draw_seed, self.secret_seed = seed_of(number, DRAW_SEED), seed_of(number, SECRET_SEED)
+        committed = commitment(self.draw_seed)
         self.tournament_id = ids.generate_tournament_id(self.tournament_type, committed, self.stage.at)
         self.stage.record(
             e.TournamentCreated(
@@ -213,7 +223,7 @@ class Game:
                 tournament_type=self.tournament_type,
                 rules=self.rules,
                 draw_commitment=committed,
-                secret_commitment=commitment(SECRET_SEED),
+                secret_commitment=commitment(self.secret_seed),
                 champion=champion,
                 champion_wins=champion_wins,
                 because="scripted",
@@ -245,9 +255,9 @@ class Game:
             case AskMiners():
                 self._answer(command)
             case RevealDrawSeed():
-                self.stage.record(e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=DRAW_SEED))
+                self.stage.record(e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=self.draw_seed))
             case RevealSecretSeed():
-                self.stage.record(e.SecretRevealed(tournament_id=self.tournament_id, secret_seed=SECRET_SEED))
+                self.stage.record(e.SecretRevealed(tournament_id=self.tournament_id, secret_seed=self.secret_seed))
             case PrepareTask():
                 self._prepare(command)
             case Train():
@@ -274,11 +284,11 @@ class Game:
         if c.place.preparation - 1 < self.script.preparation_failures.get(last.number, 0):
             self.stage.record(e.TaskPreparationFailed(**where, reason="the data set has no rows"))
             return
-        request = choose_task(SECRET_SEED, c.tournament_type, c.round_type, c.place, t.rules)
+        request = choose_task(self.secret_seed, c.tournament_type, c.round_type, c.place, t.rules)
         low, _ = request.model_range_b
         task_data = data(params=int(low * 10**9))
         rows = task_data.dataset_rows
-        hours = training_hours(SECRET_SEED, c.tournament_type, c.round_type, c.place, rows, t.rules)
+        hours = training_hours(self.secret_seed, c.tournament_type, c.round_type, c.place, rows, t.rules)
         past = self.script.historical.get(last.number)
         history: dict[str, Any] = {"historical": past, "best_historical": 1.5} if past else {}
         self.stage.record(e.TaskPrepared(**where, task_type=request.task_type, hours=hours, data=task_data, **history))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +46,22 @@ def play_seeds(setting: Setting, seeds: Sequence[int], jobs: int | None = None) 
 
 def play_seed(setting: Setting, seed: int) -> Seed:
     """One seed, with the setting's faults and without any; what is wrong with either, and where they differ."""
-    logging.disable(logging.CRITICAL)  # dead drivers' outcomes are news in life, here they are the point
+    with _quietly():
+        return _played(setting, seed)
+
+
+@contextmanager
+def _quietly() -> Generator[None]:
+    """Without logs: dead drivers' outcomes are news in life, here they are the point."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _played(setting: Setting, seed: int) -> Seed:
     calm = Run(varied(replace(setting, faults=frozenset()), seed), seed).play()
     violations = list(calm.broken)
     stormy = calm
