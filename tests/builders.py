@@ -36,22 +36,17 @@ from tourney_ray.core.models import (
     Trained,
 )
 from tourney_ray.core.plan import plan
+from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
 from tourney_ray.core.state import Node, State, Tournament
-from tourney_ray.core.tasks import choose_task, training_hours
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DRAW_SEED = "11" * 32
 SECRET_SEED = "22" * 32
-"""Of the first tournament on a stage; see `seed_of`."""
+"""Of the first tournament on a stage; each has its own."""
 CHAMPION = "champ"
 CLUSTER = Cluster((Node("n1", {"H100": 8}), Node("n2", {"A100": 2}), Node("n3", {"H100": 8})))
-
-
-def seed_of(number: int, first: str) -> str:
-    """The `number`-th tournament's seed, from 1, where the first one's is `first`: no seed serves twice."""
-    return first if number == 1 else hashlib.sha256(f"{first}|{number}".encode()).hexdigest()
 
 
 def miners(count: int) -> list[str]:
@@ -143,6 +138,18 @@ class Stage:
         self.facts.append((fact, self.at))
 
 
+def seeds(number: int) -> tuple[str, str]:
+    """Draw seed and secret seed of the `number`-th tournament on a stage."""
+    if number == 1:
+        return DRAW_SEED, SECRET_SEED
+    return f"{number:02x}" + "11" * 31, f"{number:02x}" + "22" * 31
+
+
+def number_of(state: State, tournament_id: str) -> int:
+    """Which tournament on its stage that is, from 1."""
+    return list(state.tournaments).index(tournament_id) + 1
+
+
 def leased(state: State) -> dict[tuple[str, str], int]:
     """GPUs that are held, by (node, GPU type)."""
     held: dict[tuple[str, str], int] = {}
@@ -199,12 +206,15 @@ class Game:
     rules: Rules
     tournament_type: TournamentType
     tournament_id: str = ""
-    draw_seed: str = DRAW_SEED
-    secret_seed: str = SECRET_SEED
 
     @property
     def tournament(self) -> Tournament:
         return self.stage.state.tournaments[self.tournament_id]
+
+    @property
+    def seeds(self) -> tuple[str, str]:
+        """Of the tournament: its draw seed and its secret seed."""
+        return seeds(number_of(self.stage.state, self.tournament_id))
 
     def open(self, champion: Entrant | None, champion_wins: int = 0) -> None:
         """Fill the accounts, see the cluster, announce the tournament."""
@@ -213,9 +223,8 @@ class Game:
             if hotkey not in self.script.unpaid:
                 self.stage.record(transfer)
         self.stage.see(CLUSTER)
-        number = len(self.stage.state.tournaments) + 1
-        self.draw_seed, self.secret_seed = seed_of(number, DRAW_SEED), seed_of(number, SECRET_SEED)
-        committed = commitment(self.draw_seed)
+        draw_seed, secret_seed = seeds(len(self.stage.state.tournaments) + 1)
+        committed = commitment(draw_seed)
         self.tournament_id = ids.generate_tournament_id(self.tournament_type, committed, self.stage.at)
         self.stage.record(
             e.TournamentCreated(
@@ -223,7 +232,7 @@ class Game:
                 tournament_type=self.tournament_type,
                 rules=self.rules,
                 draw_commitment=committed,
-                secret_commitment=commitment(self.secret_seed),
+                secret_commitment=commitment(secret_seed),
                 champion=champion,
                 champion_wins=champion_wins,
                 because="scripted",
@@ -255,9 +264,9 @@ class Game:
             case AskMiners():
                 self._answer(command)
             case RevealDrawSeed():
-                self.stage.record(e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=self.draw_seed))
+                self.stage.record(e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=self.seeds[0]))
             case RevealSecretSeed():
-                self.stage.record(e.SecretRevealed(tournament_id=self.tournament_id, secret_seed=self.secret_seed))
+                self.stage.record(e.SecretRevealed(tournament_id=self.tournament_id, secret_seed=self.seeds[1]))
             case PrepareTask():
                 self._prepare(command)
             case Train():
@@ -284,14 +293,16 @@ class Game:
         if c.place.preparation - 1 < self.script.preparation_failures.get(last.number, 0):
             self.stage.record(e.TaskPreparationFailed(**where, reason="the data set has no rows"))
             return
-        request = choose_task(self.secret_seed, c.tournament_type, c.round_type, c.place, t.rules)
+        _, secret = self.seeds
+        if repeated := prepared_from_history(self.stage.state, c, secret):
+            self.stage.record(repeated)
+            return
+        request = task_request(t, c, secret)
         low, _ = request.model_range_b
-        task_data = data(params=int(low * 10**9))
-        rows = task_data.dataset_rows
-        hours = training_hours(self.secret_seed, c.tournament_type, c.round_type, c.place, rows, t.rules)
+        fact = task_prepared(t, c, request.task_type, data(params=int(low * 10**9)), secret)
         past = self.script.historical.get(last.number)
         history: dict[str, Any] = {"historical": past, "best_historical": 1.5} if past else {}
-        self.stage.record(e.TaskPrepared(**where, task_type=request.task_type, hours=hours, data=task_data, **history))
+        self.stage.record(fact.model_copy(update=history))
 
     def _train(self, c: Train) -> None:
         spec = c.spec
@@ -315,7 +326,7 @@ class Game:
             "hotkey": c.hotkey,
             "number": c.number,
         }
-        if c.failures < self.script.evaluation_failures.get(key, 0):
+        if c.tries < self.script.evaluation_failures.get(key, 0):
             self.stage.record(e.EvaluationFailed(**where, reason="the evaluator was killed"))
             return
         self.stage.record(e.CheckpointEvaluated(**where, result=self._result(c, key)))

@@ -35,7 +35,7 @@ def test_the_table_names_its_baselines(tmp_path: Path) -> None:
     header, *lines = _run("core.py", "--quick", cwd=tmp_path).splitlines()
     assert header.startswith("core: median time of …")
     assert "÷ outcome as JSON" in header
-    assert len(lines) == 2 * 5
+    assert len(lines) == 2 * 6
     assert len({len(line) for line in [header, *lines]}) == 1
 
 

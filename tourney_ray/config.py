@@ -13,6 +13,9 @@ from tourney_ray.core.presets import preset_fields
 from tourney_ray.core.rules import Rules
 from tourney_ray.errors import ConfigError
 
+PATHS: dict[str, tuple[str, ...]] = {"registry": ("miners", "transfers"), "repositories": ("licence", "notice")}
+"""Keys of files, by table."""
+
 JOB_FOLDER = "working_dir_files"
 """Where Ray unpacks the folder that a job is submitted with."""
 
@@ -43,7 +46,16 @@ class Repositories(Record):
     allowed_hosts: tuple[str, ...] = ("github.com", "gitlab.com", "huggingface.co")
     allow_file: bool = False
     """Whether `file://` repositories are fetched: for demonstrations and tests on one machine."""
+    licence: Path | None = None
+    """Text of the licence that every repository has to carry; goes with `notice`."""
+    notice: Path | None = None
     deadline_s: float = Field(default=120.0, gt=0)
+
+    @model_validator(mode="after")
+    def _both_texts(self) -> Self:
+        if (self.licence is None) is not (self.notice is None):
+            raise ValueError("licence and notice go together: name both files, or neither")
+        return self
 
 
 class Sandbox(Record):
@@ -127,14 +139,14 @@ def spell_validation(error: ValidationError) -> str:
 
 
 def _absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The document with `state` and the registry's files taken from `folder` where they are relative."""
-    result = dict(document)
-    if isinstance(result.get("state"), str):
-        result["state"] = str(folder / Path(result["state"]).expanduser())
-    if isinstance(result.get("registry"), dict):
-        registry: dict[str, Any] = dict(result["registry"])
-        for key in ("miners", "transfers"):
-            if isinstance(registry.get(key), str):
-                registry[key] = str(folder / Path(registry[key]).expanduser())
-        result["registry"] = registry
+    """The document with its files taken from `folder` where they are relative."""
+    result = _with_paths(document, ("state",), folder)
+    for table, keys in PATHS.items():
+        if isinstance(result.get(table), dict):
+            result[table] = _with_paths(result[table], keys, folder)
     return result
+
+
+def _with_paths(table: dict[str, Any], keys: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    paths = {k: str(folder / Path(table[k]).expanduser()) for k in keys if isinstance(table.get(k), str)}
+    return {**table, **paths}

@@ -1,4 +1,4 @@
-"""Timing in turns, and tables of ratios. No figure is a time: only ratios within one run compare between machines."""
+"""Timing in turns, and tables of ratios: only those, within one run, compare between machines."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Row:
     """Its median time over that of each baseline, by the baseline's name."""
     n: int
     """Repetitions behind each median."""
+    ms: float | None = None
+    """The median itself, in milliseconds, where a goal is set for it."""
 
 
 def parser(docstring: str | None) -> argparse.ArgumentParser:
@@ -43,6 +45,10 @@ def show(benchmark: str, rows: Sequence[Row], as_json: bool) -> None:
         return
     header = [f"{benchmark}: median time of …", *(f"÷ {baseline}" for baseline in rows[0].ratios), "n"]
     cells = [[row.what, *map(_spell, row.ratios.values()), str(row.n)] for row in rows]
+    if any(row.ms is not None for row in rows):
+        header.append("ms")
+        for line, row in zip(cells, rows, strict=True):
+            line.append("" if row.ms is None else _spell(row.ms))
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     for first, *others in [header, *cells]:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.builders import CHAMPION, CLUSTER, DRAW_SEED, SECRET_SEED, Stage, credit, data, evaluated, offer
+from tests.builders import CHAMPION, CLUSTER, Stage, credit, data, evaluated, number_of, offer, seeds
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import (
     Announce,
@@ -36,10 +36,10 @@ from tourney_ray.core.models import (
     TrainingSpec,
 )
 from tourney_ray.core.plan import Plan, plan
+from tourney_ray.core.preparation import prepared_from_history, task_request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import Reign, Task, Tournament
-from tourney_ray.core.tasks import choose_task
 
 CRASH = Failed(blame=Blame.MINER, kind="TrainingCrashed", reason="exit status 1")
 NODE_LOST = Failed(blame=Blame.PLATFORM, kind="NodeLost", reason="n1 went away")
@@ -110,8 +110,8 @@ class Arena:
                 tournament_id=self.tournament_id,
                 tournament_type=kind,
                 rules=self.rules,
-                draw_commitment=commitment(DRAW_SEED),
-                secret_commitment=commitment(SECRET_SEED),
+                draw_commitment=commitment(seeds(number)[0]),
+                secret_commitment=commitment(seeds(number)[1]),
                 champion=self.champion,
                 champion_wins=self.champion_wins,
                 beacon=self.beacon,
@@ -166,9 +166,11 @@ class Arena:
                 )
                 self.stage.record(passed)
             case RevealDrawSeed():
-                self.stage.record(e.TournamentActivated(tournament_id=command.tournament_id, draw_seed=DRAW_SEED))
+                draw_seed, _ = self._seeds(command.tournament_id)
+                self.stage.record(e.TournamentActivated(tournament_id=command.tournament_id, draw_seed=draw_seed))
             case RevealSecretSeed():
-                self.stage.record(e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=SECRET_SEED))
+                _, secret_seed = self._seeds(command.tournament_id)
+                self.stage.record(e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=secret_seed))
             case PrepareTask():
                 self._prepare(command)
             case Train():
@@ -177,6 +179,9 @@ class Arena:
                 self.stage.record(e.LeaseEnded(**_attempt(command), because="it is gone"))
             case Evaluate():
                 self._evaluate(command)
+
+    def _seeds(self, tournament_id: str) -> tuple[str, str]:
+        return seeds(number_of(self.stage.state, tournament_id))
 
     def _prepare(self, c: PrepareTask) -> None:
         where: dict[str, Any] = {
@@ -189,13 +194,21 @@ class Arena:
             self.stage.record(e.TaskPreparationFailed(**where, reason="no rows"))
             return
         t = self.stage.state.tournaments[c.tournament_id]
-        chosen = choose_task(SECRET_SEED, c.tournament_type, c.round_type, c.place, t.rules)
+        _, secret = self._seeds(c.tournament_id)
+        if repeated := prepared_from_history(self.stage.state, c, secret):
+            self.stage.record(repeated)
+            return
+        chosen = task_request(t, c, secret)
         params = int(chosen.model_range_b[0] * 10**9) if chosen.task_type is not TaskType.IMAGE else 1
         self.stage.record(e.TaskPrepared(**where, task_type=chosen.task_type, hours=2, data=data(params=params)))
 
     def _train(self, c: Train) -> None:
         if c.intent:
             self.stage.record(c.intent)
+            return
+        node = self.stage.state.nodes.get(c.node)
+        if node is None or node.lost_at:
+            self.stage.record(e.AttemptEnded(**_attempt(c), outcome=NODE_LOST))
             return
         ended = e.LeaseEnded(**_attempt(c), because="it is gone")
         if not is_known(self.stage.state, ended):

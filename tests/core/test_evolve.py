@@ -39,7 +39,7 @@ def arena() -> Arena:
         return NODE_LOST if spec.hotkey == "m07" and spec.epoch == 1 else trained(spec)
 
     def measures(command: Evaluate) -> Evaluated | None:
-        if command.hotkey == "m06" and not command.failures:
+        if command.hotkey == "m06" and not command.tries:
             return None
         unlucky = command.number == 1 and command.task_id == played.tasks(1)[0].task_id
         return measured(command, float("nan")) if unlucky else by_number(command)
@@ -91,7 +91,7 @@ def test_folding_the_facts_gives_the_state():
 
 
 def test_every_kind_of_fact_happens_here():
-    """Nodes that go are tried in `test_leases`, what people do, refunds and repetitions in `test_acts`."""
+    """Nodes that go are tried in `test_leases`, what people do in `test_cancelling` and `test_begun_anew`."""
     elsewhere = {"AttemptRunning", "NodeLost", "Refunded", "TaskRepeated", *(act.__name__ for act in get_args(e.Act))}
     assert set(arena().kinds) == {kind.__name__ for kind in get_args(e.Fact)} - elsewhere
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -155,6 +156,20 @@ def test_a_failed_preparation_is_repeated_as_a_new_task_and_holds_up_no_other():
     arena.stage.at = now.wake_at[0]
     arena.do(again)
     assert arena.plan().wake_at == [arena.stage.at + timedelta(seconds=10)]
+
+
+def test_what_could_not_be_had_is_replaced_by_something_of_its_size():
+    arena = drawn(Arena(miners(8)))
+    first = arena.plan().commands[0]
+    assert isinstance(first, PrepareTask)
+    assert first.replaces_params is None
+    where: dict[str, Any] = {"tournament_id": first.tournament_id, "match_id": first.match_id, "slot": 0}
+    for task_id, params in ((first.task_id, 3 * 10**9), ("second", None)):
+        failed = e.TaskPreparationFailed(**where, task_id=task_id, reason="no model", model_params=params)
+        arena.stage.record(failed)
+        arena.stage.at = arena.plan().wake_at[0]
+        again = next(c for c in arena.plan().commands if isinstance(c, PrepareTask) and c.match_id == first.match_id)
+        assert again.replaces_params == 3 * 10**9, "the last size that is known"
 
 
 # --- the end

@@ -120,7 +120,7 @@ def test_a_finished_training_is_evaluated():
     command = arena.plan().commands[0]
     assert isinstance(command, Evaluate)
     task = arena.tournament.tasks[command.task_id]
-    assert (command.number, command.failures, command.data, command.task_type) == (1, 0, task.data, task.task_type)
+    assert (command.number, command.tries, command.data, command.task_type) == (1, 0, task.data, task.task_type)
     assert command.checkpoint == f"out/{command.attempt_id}"
     assert command.command_id == f"evaluate/{command.attempt_id}/1/0"
     arena.do(command)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from tests.builders import CHAMPION, DRAW_SEED, SECRET_SEED, START, credit, data, evaluated, miners, offer
+from tests.builders import CHAMPION, START, credit, data, evaluated, miners, number_of, offer, seeds
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import (
     Announce,
@@ -137,13 +137,15 @@ class Rig:
     def _facts(self, command: Command) -> tuple[e.Fact, ...]:  # noqa: PLR0911 - a line per command
         match command:
             case Announce():
-                return (created(command),)
+                return (created(command, len(self.journal.state.tournaments) + 1),)
             case AskMiners():
                 return self._answers(command)
             case RevealDrawSeed():
-                return (e.TournamentActivated(tournament_id=command.tournament_id, draw_seed=DRAW_SEED),)
+                draw_seed, _ = self._seeds(command.tournament_id)
+                return (e.TournamentActivated(tournament_id=command.tournament_id, draw_seed=draw_seed),)
             case RevealSecretSeed():
-                return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=SECRET_SEED),)
+                _, secret_seed = self._seeds(command.tournament_id)
+                return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=secret_seed),)
             case PrepareTask():
                 return (prepared(command),)
             case Train():
@@ -153,6 +155,9 @@ class Rig:
                 return (lease_ended(command),)
             case Evaluate():
                 return (measured(command),)
+
+    def _seeds(self, tournament_id: str) -> tuple[str, str]:
+        return seeds(number_of(self.journal.state, tournament_id))
 
     def _answers(self, command: AskMiners) -> tuple[e.Fact, ...]:
         asked = [hotkey for hotkey in miners(self.entrants) if hotkey not in command.known]
@@ -205,14 +210,15 @@ def trains(rig: Rig) -> bool:
     return all(isinstance(command, Train) for command in rig.running)
 
 
-def created(command: Announce) -> e.TournamentCreated:
+def created(command: Announce, number: int = 1) -> e.TournamentCreated:
     """The announced tournament; a base contestant defends the first one."""
+    draw_seed, secret_seed = seeds(number)
     return e.TournamentCreated(
         tournament_id=f"{command.tournament_type.value}-{command.number}",
         tournament_type=command.tournament_type,
         rules=command.rules,
-        draw_commitment=commitment(DRAW_SEED),
-        secret_commitment=commitment(SECRET_SEED),
+        draw_commitment=commitment(draw_seed),
+        secret_commitment=commitment(secret_seed),
         champion=command.champion or offer(CHAMPION),
         champion_wins=command.champion_wins,
         because="scripted",

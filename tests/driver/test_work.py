@@ -125,3 +125,31 @@ def test_a_base_contestant_is_vetted_like_anyone_at_a_branch_that_is_resolved(
     bad = make_repo(tmp_path / "bad", HONEST_TREE | {"train.py": "import base64\nexec(base64.b64decode('cGFzcw=='))\n"})
     with pytest.raises(RepoRejected, match=r"was refused: .*train\.py"):
         work.vet_repository(settings, TournamentType.TEXT, "h", "c", (tmp_path / "bad").as_uri(), bad)
+
+
+# --- the licence
+
+
+def asking_for_a_licence(settings: Settings, folder: Path) -> Settings:
+    """Settings whose operator wants two texts in every repository."""
+    licence, notice = folder / "LICENSE", folder / "NOTICE"
+    licence.write_text("Do as you like.\n")
+    notice.write_text("Nobody is liable.\n")
+    repositories = settings.repositories.model_copy(update={"licence": licence, "notice": notice})
+    return settings.model_copy(update={"repositories": repositories})
+
+
+def test_a_repository_without_the_operators_licence_is_refused(settings: Settings, tmp_path: Path) -> None:
+    base = write_base_contestant(tmp_path / "base")
+    asking = asking_for_a_licence(settings, tmp_path)
+    who = TournamentType.TEXT, "base", "cold", base.path.as_uri(), base.commit
+    assert work.vet_repository(settings, *who).hotkey == "base"
+    with pytest.raises(RepoRejected, match=r"licence asked for .*notice asked for"):
+        work.vet_repository(asking, *who)
+
+
+def test_a_licence_that_cannot_be_read_is_the_operators_mistake(settings: Settings, tmp_path: Path) -> None:
+    asking = asking_for_a_licence(settings, tmp_path)
+    (tmp_path / "NOTICE").unlink()
+    with pytest.raises(ConfigError, match="NOTICE cannot be read"):
+        work.licence_policy(asking)

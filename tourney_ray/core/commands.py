@@ -137,13 +137,13 @@ class Evaluate:
     checkpoint: str
     data: TaskData
     number: int
-    failures: int
-    """Failed tries so far; part of the id, so that each retry is a command of its own."""
+    tries: int
+    """Tries so far, failed or taken back by a person; part of the id, so that each is a command of its own."""
 
     @property
     def command_id(self) -> str:
-        """`evaluate/{attempt}/{evaluation}/{failures}`."""
-        return f"evaluate/{self.attempt_id}/{self.number}/{self.failures}"
+        """`evaluate/{attempt}/{evaluation}/{tries}`."""
+        return f"evaluate/{self.attempt_id}/{self.number}/{self.tries}"
 
 
 Command = Announce | AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Train | Release | Evaluate

@@ -32,11 +32,8 @@ def news_of_nodes(state: State, cluster: Cluster) -> list[e.NodeJoined | e.NodeL
 
 def free_gpus(state: State) -> dict[tuple[str, str], int]:
     """GPUs that nobody holds, by (node, GPU type), of the nodes that are there; negative where a node has shrunk."""
-    free = {(n.node_id, kind): count for n in state.nodes.values() if not n.lost_at for kind, count in n.gpus.items()}
-    for lease in state.leases.values():
-        if (lease.node, lease.gpu_type) in free:
-            free[lease.node, lease.gpu_type] -= lease.gpus
-    return free
+    there = {(n.node_id, kind): count for n in state.nodes.values() if not n.lost_at for kind, count in n.gpus.items()}
+    return {place: count - state.held.get(place, 0) for place, count in there.items()}
 
 
 def node_changed(state: State, fact: e.NodeJoined | e.NodeLost | e.NodeFenced, at: datetime) -> State:
@@ -64,8 +61,9 @@ def fenced_leases(state: State) -> list[e.LeaseEnded]:
 
 def lease_began(state: State, fact: e.AttemptStarted) -> State:
     """The state after an attempt took its GPUs; `IllegalTransition` unless its node is there and has them free."""
-    terms = fact.terms
-    free = free_gpus(state).get((fact.node, terms.gpu_type), 0)
+    terms, node = fact.terms, state.nodes.get(fact.node)
+    held = state.held.get((fact.node, terms.gpu_type), 0)
+    free = node.gpus.get(terms.gpu_type, 0) - held if node and not node.lost_at else 0
     if free < terms.gpus:
         wanted = f"{terms.gpus}×{terms.gpu_type}"
         raise IllegalTransition(f"{fact.kind} cannot follow: {fact.node} has {free} free, {wanted} are needed")
@@ -79,7 +77,8 @@ def lease_began(state: State, fact: e.AttemptStarted) -> State:
         gpu_type=terms.gpu_type,
         gpus=terms.gpus,
     )
-    return replace(state, leases={**state.leases, fact.attempt_id: lease})
+    leases = {**state.leases, fact.attempt_id: lease}
+    return replace(state, leases=leases, held=_changed(state, lease, lease.gpus))
 
 
 def lease_ended(state: State, fact: e.LeaseEnded) -> State:
@@ -88,7 +87,14 @@ def lease_ended(state: State, fact: e.LeaseEnded) -> State:
     if lease is None or (lease.task_id, lease.hotkey) != (fact.task_id, fact.hotkey):
         raise IllegalTransition(f"{fact.kind} cannot follow: {fact.attempt_id} holds no GPUs")
     leases = {k: held for k, held in state.leases.items() if k != fact.attempt_id}
-    return _forget_idle(replace(state, leases=leases))
+    return _forget_idle(replace(state, leases=leases, held=_changed(state, lease, -lease.gpus)))
+
+
+def _changed(state: State, lease: Lease, gpus: int) -> dict[tuple[str, str], int]:
+    """What is held, with so many more on the lease's node; nothing of a node on which nothing is."""
+    place = lease.node, lease.gpu_type
+    held = {**state.held, place: state.held.get(place, 0) + gpus}
+    return held if held[place] else {k: count for k, count in held.items() if k != place}
 
 
 def _end(lease: Lease, because: str) -> e.LeaseEnded:

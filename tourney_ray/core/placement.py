@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,22 +31,21 @@ class Placed:
 
 
 class _Room:
-    """Free GPUs by type and node. What does not fit anywhere is known at once, however many nodes there are."""
+    """Nodes by type and number of free GPUs: what fits is found at once, however many nodes there are."""
 
     def __init__(self, state: State) -> None:
-        self._free: dict[str, dict[str, int]] = {}
-        for (node, kind), count in free_gpus(state).items():
-            self._free.setdefault(kind, {})[node] = count
-        self._most = {kind: max(by_node.values()) for kind, by_node in self._free.items()}
+        self._nodes: dict[str, dict[int, list[str]]] = {}
+        for (node, kind), free in sorted(free_gpus(state).items()):
+            self._nodes.setdefault(kind, {}).setdefault(free, []).append(node)
 
     def take(self, kind: str, gpus: int) -> str | None:
-        """The fullest node on which so many fit, now that many fuller; None where there is none."""
-        if self._most.get(kind, 0) < gpus:
+        """The fullest node on which so many fit, of those alike the first; now that many fuller. None without one."""
+        nodes = self._nodes.get(kind, {})
+        least = min((free for free, alike in nodes.items() if free >= gpus and alike), default=None)
+        if least is None:
             return None
-        free = self._free[kind]
-        _, node = min((count, node) for node, count in free.items() if count >= gpus)
-        free[node] -= gpus
-        self._most[kind] = max(free.values())
+        node = heapq.heappop(nodes[least])
+        heapq.heappush(nodes.setdefault(least - gpus, []), node)
         return node
 
 

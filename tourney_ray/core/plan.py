@@ -218,5 +218,5 @@ def _evaluate(t: Tournament, task: Task, training: Training) -> Evaluate:
         checkpoint=checkpoint,
         data=task.data,
         number=task.evaluation,
-        failures=training.evaluation_failures,
+        tries=training.evaluation_failures + training.taken_back,
     )

@@ -105,6 +105,8 @@ class Training:
     """Checkpoints that the evaluation refused and the entrant trains again for, of the attempts that count."""
     evaluation_failures: int = 0
     """Of the evaluator, over all attempts."""
+    taken_back: int = 0
+    """How many of its metrics a person had measured again, over all attempts."""
     trouble: str = ""
     """The latest fault, while it is waited out; of a failed training, the one that ended it."""
     failed_by: Blame | None = None
@@ -294,6 +296,8 @@ class State:
     """By id, the lost ones too while anything is leased on them."""
     leases: dict[str, Lease] = field(default_factory=dict[str, Lease])
     """Open ones, by attempt."""
+    held: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """GPUs that are leased, by (node, GPU type)."""
 
     def active_participants(self) -> set[str]:
         """Who still plays in an active tournament, the champions that wait for their challengers included."""

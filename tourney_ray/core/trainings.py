@@ -168,7 +168,7 @@ def _reopened(training: Training, fact: e.TrainingReopened) -> Training:
     if training.status is TrainingStatus.FAILURE:
         return begun_anew(training)
     need(training.evaluated is not None, fact, "its checkpoint is not evaluated yet: it can be retried")
-    return not_evaluated(training)
+    return replace(not_evaluated(training), taken_back=training.taken_back + 1)
 
 
 # --- evaluations

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,14 +18,15 @@ from typing import TYPE_CHECKING
 
 from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
-from tourney_ray.core.events import AttemptRunning
+from tourney_ray.core.events import Act, AttemptRunning
 from tourney_ray.core.models import AttemptStatus
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import State
 from tourney_ray.driver import work
+from tourney_ray.driver.acts import Deed
 from tourney_ray.driver.dispatch import RayDispatcher
 from tourney_ray.driver.loop import Loop, Outcome
-from tourney_ray.errors import InUse, PlatformFault
+from tourney_ray.errors import InUse, NotAllowed, PlatformFault
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.queries import query
 from tourney_ray.store.snapshot import snapshot
@@ -65,10 +67,10 @@ class Driver:
         self._settings = settings
         self._journal = _open_patiently(settings.state / "journal.duckdb")
         self._entries = list(self._journal.entries())
-        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Outcome | Deed] = asyncio.Queue()
         self._news = asyncio.Condition()
         self._halted = self._storage = ""
-        self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._outcomes.put_nowait, NAMESPACE)
+        self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
         self._dispatcher.on_defect = self._halt
         agenda = Agenda(settings.types, settings.endless, settings.rules)
         self._loop = Loop(self._journal, self._dispatcher, agenda)
@@ -81,10 +83,25 @@ class Driver:
             if len(self._entries) <= after and not self._halted:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), wait_s)
-        waits = {**self._loop.waits, **self._dispatcher.troubles}
+        troubles = {name: why for name, why in self._dispatcher.troubles.items() if self._loop.wants(name)}
+        waits = {**self._loop.waits, **troubles}
         if self._storage:
             waits["journal"] = self._storage
         return Update(tuple(self._entries[after:]), waits, self._halted)
+
+    async def act(self, act: Act) -> int:
+        """The sequence number under which the act of a person is recorded, with all that it forces.
+
+        Raises `NotFound` when something that it names is not there, `NotAllowed` when it cannot be done, or not now;
+        nothing is recorded then.
+        """
+        self._need_steps()
+        deed = Deed(act, asyncio.get_running_loop().create_future())
+        self._inbox.put_nowait(deed)
+        await asyncio.wait((deed.answer, self._stepping), return_when=asyncio.FIRST_COMPLETED)
+        if not deed.answer.done():
+            self._need_steps()
+        return await deed.answer
 
     async def settings(self) -> Settings:
         """What this driver was started with."""
@@ -103,7 +120,7 @@ class Driver:
         attempt_id = command_id.removeprefix("train/")
         running = _running(self._journal.state, attempt_id)
         if running is not None:
-            self._outcomes.put_nowait(Outcome(command_id, (running,), done=False))
+            self._inbox.put_nowait(Outcome(command_id, (running,), done=False))
 
     async def stop(self) -> None:
         """Stop stepping, close the journal and ask the autoscaler for nothing; trainings end with their watchers."""
@@ -114,16 +131,31 @@ class Driver:
 
     async def _run(self) -> None:
         self._dispatcher.warm_up()
-        outcomes: list[Outcome] = []
+        letters: list[Outcome | Deed] = []
         while True:
             try:
-                wake_at = self._loop.step(outcomes, work.utc_now())
+                wake_at = self._turn(letters)
             except PlatformFault as fault:
                 await self._wait_for_storage(fault)
                 wake_at = work.utc_now()
             self._entries += self._journal.entries(after=len(self._entries))
             await self._tell()
-            outcomes = await self._next(wake_at)
+            letters = await self._next(wake_at)
+
+    def _turn(self, letters: Sequence[Outcome | Deed]) -> datetime | None:
+        """Step with the outcomes, then once more after each thing that a person did; when to step again anyway."""
+        deeds = [letter for letter in letters if isinstance(letter, Deed)]
+        try:
+            outcomes = [letter for letter in letters if isinstance(letter, Outcome)]
+            wake_at = self._loop.step(outcomes, work.utc_now())
+            for deed in deeds:
+                deed.do(self._loop, work.utc_now())
+                wake_at = self._loop.step((), work.utc_now())
+        except PlatformFault as fault:
+            for deed in deeds:
+                deed.refuse(_not_now(fault.message))
+            raise
+        return wake_at
 
     async def _wait_for_storage(self, fault: PlatformFault) -> None:
         """Nothing can be recorded, so nothing is decided until the journal opens again; what runs goes on.
@@ -141,6 +173,15 @@ class Driver:
                 self._storage = ""
             except (PlatformFault, InUse) as again:
                 log.error("%s %s", again.message, again.hint)
+
+    def _need_steps(self) -> None:
+        """Raise `NotAllowed`, with the reason, where nothing is recorded any more, or for a while."""
+        if self._halted:
+            raise NotAllowed(f"the driver halted: {self._halted}", "its journal is intact: run `tourney audit` on it")
+        if self._stepping.done():
+            raise NotAllowed("the driver is being stopped", "`tourney run` starts it again")
+        if self._storage:
+            raise _not_now(self._storage)
 
     async def _tell(self) -> None:
         async with self._news:
@@ -161,17 +202,16 @@ class Driver:
         self._stepping.cancel()
         self._telling = asyncio.get_running_loop().create_task(self._tell())
 
-    async def _next(self, wake_at: datetime | None) -> list[Outcome]:
-        """All outcomes there are, at least one of them unless it is time to step anyway."""
+    async def _next(self, wake_at: datetime | None) -> list[Outcome | Deed]:
+        """All that came in, at least one thing unless it is time to step anyway."""
         due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else LOOK_AGAIN_S
         patience_s = max(0.0, min(due_s, LOOK_AGAIN_S)) if self._loop.waits or wake_at else None
-        try:
-            outcomes = [await asyncio.wait_for(self._outcomes.get(), patience_s)]
-        except TimeoutError:
-            return []
-        while not self._outcomes.empty():
-            outcomes.append(self._outcomes.get_nowait())
-        return outcomes
+        letters: list[Outcome | Deed] = []
+        with contextlib.suppress(TimeoutError):
+            letters.append(await asyncio.wait_for(self._inbox.get(), patience_s))
+        while not self._inbox.empty():
+            letters.append(self._inbox.get_nowait())
+        return letters
 
 
 def _open_patiently(path: Path) -> Journal:
@@ -187,6 +227,10 @@ def _open_patiently(path: Path) -> Journal:
         except PlatformFault as fault:
             log.error("%s %s; tried again in %g s", fault.message, fault.hint, STORAGE_PAUSE_S)
             time.sleep(STORAGE_PAUSE_S)
+
+
+def _not_now(why: str) -> NotAllowed:
+    return NotAllowed(f"nothing can be recorded now: {why}", "nothing was recorded; try again once the disk is back")
 
 
 def _running(state: State, attempt_id: str) -> AttemptRunning | None:

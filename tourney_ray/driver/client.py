@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, AuthenticationError, RayError, RayTaskError
 
 from tourney_ray.config import Settings
+from tourney_ray.core.events import Act
 from tourney_ray.driver.actor import NAMESPACE, Driver, Update
 from tourney_ray.driver.dispatch import ON_THE_HEAD
 from tourney_ray.errors import NotFound, TourneyError, UserError
@@ -125,22 +126,38 @@ class DriverClient:
         """The rows of one SELECT over the driver's tables, as an Arrow table."""
         return self.call("query", sql)
 
+    def act(self, act: Act) -> int:
+        """The sequence number under which the driver recorded the act of a person.
+
+        Asked once only, since an act that is recorded twice may be done twice. Raises `NotFound` or `NotAllowed` when
+        it is refused, and `UserError` when the driver went away meanwhile, so that nobody knows.
+        """
+        try:
+            return self._once("act", act)
+        except ActorUnavailableError as error:
+            message = f"the driver {self.name} went away before it answered: it may have recorded this or not"
+            raise UserError(message, f'see `tourney query --name {self.name} "FROM acts"` once it is back') from error
+
     def call(self, method: str, *args: Any) -> Any:
         """The result of one method of the driver; raises what it raised, `NotFound` when it is gone for good."""
         until = time.monotonic() + RESTART_PATIENCE_S
         while True:
             try:
-                return ray.get(getattr(self._handle, method).remote(*args))
+                return self._once(method, *args)
             except ActorUnavailableError:
                 if time.monotonic() > until:
                     raise NotFound(f"the driver {self.name} does not answer", "see `ray list actors`") from None
                 time.sleep(0.2)
-            except ActorDiedError as error:
-                raise NotFound(f"the driver {self.name} is gone: {_cause(error)}") from error
-            except RayTaskError as error:
-                if isinstance(error.cause, TourneyError):
-                    raise error.cause from None
-                raise
+
+    def _once(self, method: str, *args: Any) -> Any:
+        try:
+            return ray.get(getattr(self._handle, method).remote(*args))
+        except ActorDiedError as error:
+            raise NotFound(f"the driver {self.name} is gone: {_cause(error)}") from error
+        except RayTaskError as error:
+            if isinstance(error.cause, TourneyError):
+                raise error.cause from None
+            raise
 
     def kill(self) -> None:
         """Stop the driver for good, well or not; what it has recorded stays, what trains for it is lost."""

@@ -42,7 +42,13 @@ from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
-from tourney_ray.driver.outcomes import attempt_ended, evaluation_failed, lease_ended, preparation_failed
+from tourney_ray.driver.outcomes import (
+    attempt_ended,
+    evaluation_failed,
+    lease_ended,
+    preparation_failed,
+    train_ended,
+)
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.errors import TourneyError
@@ -217,7 +223,7 @@ class RayDispatcher:
         }
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
         outcome = await REMOTE[_train].options(**options).remote(self._settings, command, reporter)
-        return lease_ended(command, "its processes are gone"), attempt_ended(command, outcome)
+        return train_ended(command, outcome)
 
     async def _release(self, command: Release) -> tuple[e.Fact, ...]:
         where = NodeAffinitySchedulingStrategy(command.node, soft=False)

@@ -6,7 +6,7 @@ Knows no Ray and no wall clock: both are given to it, so that a test or a simula
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -88,12 +88,14 @@ class Loop:
         """
         cluster = self._dispatcher.cluster()
         if outcomes and self.journal.state is not self._planned:
-            self._plan(cluster, now)
-        self._record([fact for outcome in outcomes for fact in self._take(outcome)], now)
-        self._record(news_of_nodes(self.journal.state, cluster), now)
-        upcoming = self._plan(cluster, now)
+            self._plan(self.journal.state, cluster, now)
+        batch = _Batch(self.journal.state, now)
+        batch.add(fact for outcome in outcomes for fact in self._take(outcome))
+        batch.add(news_of_nodes(batch.state, cluster))
+        upcoming = self._plan(batch.state, cluster, now)
         fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
-        self._record([c.intent for c in fresh if isinstance(c, Train) and c.intent], now)
+        batch.add(c.intent for c in fresh if isinstance(c, Train) and c.intent)
+        self._record(batch)
         for command in fresh:
             self._in_flight.add(command.command_id)
             self._dispatcher.dispatch(command)
@@ -107,21 +109,26 @@ class Loop:
 
         What it ended is not waited for any more: an outcome that comes late is ignored.
         """
+        batch = _Batch(self.journal.state, now)
         try:
-            self._record([act], now)
+            batch.add([act])
         except IllegalTransition as refusal:
             raise NotAllowed(refusal.message) from refusal
+        self.journal.append(batch.facts, now)
 
-    def _plan(self, cluster: Cluster, now: datetime) -> Plan:
+    def wants(self, command_id: str) -> bool:
+        """Whether the command was part of the last plan."""
+        return command_id in self._wanted
+
+    def _plan(self, state: State, cluster: Cluster, now: datetime) -> Plan:
         """What should be running; from now on only the outcomes of that are listened to."""
-        self._planned = self.journal.state
-        upcoming = plan(self._planned, now, self._agenda, cluster.max_trainers)
+        upcoming = plan(state, now, self._agenda, cluster.max_trainers)
         self._wanted = {command.command_id for command in upcoming.commands}
         return upcoming
 
     def _take(self, outcome: Outcome) -> tuple[Fact, ...]:
         """The facts of an outcome that somebody waits for; none of any other."""
-        awaited = outcome.command_id in self._in_flight and outcome.command_id in self._wanted
+        awaited = outcome.command_id in self._in_flight and self.wants(outcome.command_id)
         if outcome.done:
             self._in_flight.discard(outcome.command_id)
         if awaited:
@@ -129,12 +136,24 @@ class Loop:
         log.warning("outcome of %s ignored: nobody waits for it any more", outcome.command_id)
         return ()
 
-    def _record(self, facts: Sequence[Fact], now: datetime) -> None:
-        """The facts and all that they force, in one transaction."""
-        state, everything = self.journal.state, list[Fact]()
+    def _record(self, batch: _Batch) -> None:
+        """All of it in one transaction; the plan was made for what the journal says from then on."""
+        if batch.facts:
+            self.journal.append(batch.facts, batch.at)
+        self._planned = self.journal.state
+
+
+class _Batch:
+    """Facts with all that they force, to be recorded together, and the state that they will lead to."""
+
+    def __init__(self, state: State, at: datetime) -> None:
+        self.state = state
+        self.at = at
+        self.facts: list[Fact] = []
+
+    def add(self, facts: Iterable[Fact]) -> None:
+        """Take facts in, except those that tell what is known; raises `IllegalTransition` where one cannot follow."""
         for fact in facts:
-            if not is_known(state, fact):
-                batch, state = forced(state, fact, now)
-                everything += batch
-        if everything:
-            self.journal.append(everything, now)
+            if not is_known(self.state, fact):
+                batch, self.state = forced(self.state, fact, self.at)
+                self.facts += batch

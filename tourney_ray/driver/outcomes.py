@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate, PrepareTask, Release, Train
-from tourney_ray.core.models import TrainingOutcome
+from tourney_ray.core.models import Blame, Failed, TrainingOutcome
+
+
+def train_ended(command: Train, outcome: TrainingOutcome) -> tuple[e.Fact, ...]:
+    """What a watcher's answer tells: how the attempt ended, and whether its GPUs are free.
+
+    After a failure of the platform the watcher does not vouch for that (it may be this that it could not do): the lease
+    stays until somebody has made sure.
+    """
+    ended = attempt_ended(command, outcome)
+    if isinstance(outcome, Failed) and outcome.blame is Blame.PLATFORM:
+        return (ended,)
+    return lease_ended(command, "its processes are gone"), ended
 
 
 def attempt_ended(command: Train, outcome: TrainingOutcome) -> e.AttemptEnded:

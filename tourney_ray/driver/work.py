@@ -34,6 +34,7 @@ from tourney_ray.effects.findings import explain
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.repos import RepoStore
 from tourney_ray.effects.sandbox import SandboxTrainer
+from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
 from tourney_ray.errors import ConfigError, MinerFault, PlatformFault, RepoRejected, TourneyError
 from tourney_ray.evaluation.worker import KINDS
@@ -64,7 +65,8 @@ def check_playable(settings: Settings) -> None:
 
 
 def check_registry(settings: Settings) -> None:
-    """Read the registry's files once before anything starts; raises `ConfigError` for one that cannot be read."""
+    """Read the operator's files once before anything starts; raises `ConfigError` for one that cannot be read."""
+    licence_policy(settings)
     MinersFile(settings.registry.miners).miners()
     TransfersFile(settings.registry.transfers).transfers()
 
@@ -86,12 +88,28 @@ def vet_repository(
 ) -> Entrant:
     """The repository at `ref`, fetched and accepted; raises `RepoRejected` with all findings in one line."""
     fetched = repo_store(settings).fetch(repo, ref)
-    findings = vet(fetched.path, tournament_type)
+    findings = vet(fetched.path, tournament_type, licence_policy(settings))
     if findings:
         raise RepoRejected(f"{repo} at {fetched.commit[:12]} was refused: {explain(findings)}")
     if fetched.tree_hash not in sample_tree_hashes():
         raise RepoRejected(f"{repo} is not a bundled sample: without containers this platform runs no stranger's code")
     return Entrant(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=fetched.commit, tree_hash=fetched.tree_hash)
+
+
+def licence_policy(settings: Settings) -> LicencePolicy | None:
+    """The texts that every repository has to carry (RULES §2), None where none are asked for.
+
+    Raises `ConfigError` when a text cannot be read: without it nobody could be vetted.
+    """
+    licence, notice = settings.repositories.licence, settings.repositories.notice
+    if licence is None or notice is None:
+        return None
+    try:
+        return LicencePolicy(licence=licence.read_text(encoding="utf-8"), notice=notice.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the licence {licence} or the notice {notice} cannot be read: {error}", "name two text files in UTF-8"
+        ) from error
 
 
 def prepare(settings: Settings, command: PrepareTask, request: TaskRequest) -> TaskData:
@@ -116,12 +134,11 @@ def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) 
 
 
 def release(settings: Settings, spec: TrainingSpec) -> str:
-    """End whatever still runs of an attempt on this node; how it is known that nothing does.
+    """How it is known that nothing of an attempt runs on this node, nor ever will; what still ran is ended.
 
     Raises `PlatformFault` when that cannot be made sure of.
     """
-    sandbox(settings).adopt(spec)
-    return "its processes are gone"
+    return sandbox(settings).release(spec)
 
 
 class EvaluatorWorker:

@@ -1,19 +1,22 @@
 """The folder of one attempt on this machine's disk, and what it remembers for whoever watches the attempt next.
 
-Guarantee: an outcome is stored whole, once, by whoever comes first; whoever comes later is told that one.
+Guarantee: an outcome is stored whole, once, by whoever comes first; whoever comes later is told that one. Who holds the
+attempt is alone with it: nobody else on this machine starts or releases it meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from tourney_ray.core.models import Failed, Record, Trained, TrainingOutcome, TrainingSpec
-from tourney_ray.effects.processes import ProcessMark
+from tourney_ray.effects.processes import ProcessMark, this_machine
 from tourney_ray.errors import StorageUnavailable
 
 
@@ -23,10 +26,17 @@ class Started(Record):
     epoch: int
     leaders: tuple[tuple[int, int], ...]
     """Process id and start ticks of the leaders of its sessions."""
+    machine: str
+    """Where these ids mean something."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it was started on this machine, and this machine has not been started anew since."""
+        return self.machine == this_machine()
 
     def marks(self) -> list[ProcessMark]:
-        """The leaders as marks."""
-        return [ProcessMark(pid, ticks) for pid, ticks in self.leaders]
+        """The leaders as marks; none of another machine, where the ids are those of strangers."""
+        return [ProcessMark(pid, ticks) for pid, ticks in self.leaders] if self.here else []
 
 
 class Ended(Record):
@@ -53,9 +63,18 @@ class AttemptFolder:
         self.path = work / self.name
         self.checkpoints = self.path / "checkpoints"
         self.log = self.path / "log.txt"
+        self._lock = work / f".{self.name}.lock"
         self._started = self.path / "process.json"
         self._ended = self.path / "outcome.json"
         self._epoch = spec.epoch
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Wait until nobody else on this machine holds the attempt, then hold it; a process that dies lets go."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def begin(self) -> None:
         """Make the folder anew, with an empty folder for checkpoints."""
@@ -70,8 +89,14 @@ class AttemptFolder:
         """Remember the process, in one step."""
         marks = tuple((mark.pid, mark.start_ticks) for mark in leaders)
         staged = self._staged(self._started)
-        staged.write_text(Started(epoch=self._epoch, leaders=marks).model_dump_json(), encoding="utf-8")
+        started = Started(epoch=self._epoch, leaders=marks, machine=this_machine())
+        staged.write_text(started.model_dump_json(), encoding="utf-8")
         staged.replace(self._started)
+
+    def outcome(self) -> TrainingOutcome | None:
+        """The stored outcome of this very epoch; None when there is none."""
+        ended = self._read_ended() if self._ended.exists() else None
+        return ended.outcome() if ended and ended.epoch == self._epoch else None
 
     def write_outcome(self, outcome: TrainingOutcome) -> TrainingOutcome:
         """Store the outcome unless there is one already; the stored one."""
@@ -83,10 +108,13 @@ class AttemptFolder:
         try:
             os.link(staged, self._ended)
         except FileExistsError:
-            return Ended.model_validate_json(self._ended.read_bytes()).outcome()
+            return self._read_ended().outcome()
         finally:
             staged.unlink()
         return outcome
+
+    def _read_ended(self) -> Ended:
+        return Ended.model_validate_json(self._ended.read_bytes())
 
     def _staged(self, path: Path) -> Path:
         return path.with_name(f".{path.name}.{os.getpid()}")

@@ -36,6 +36,12 @@ class _Stat:
     session: int
 
 
+def this_machine() -> str:
+    """Where and since when process ids mean what they mean here: the boot of this machine and the process namespace."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+
+
 def mark_of(pid: int) -> ProcessMark | None:
     """The mark of a process; None when there is none of that id."""
     stat = _read_stat(pid)

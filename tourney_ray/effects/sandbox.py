@@ -6,6 +6,7 @@ any more. The thread that calls `train` has to stay alive meanwhile: the kernel 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -83,14 +84,19 @@ class SandboxTrainer:
         program = program_of(spec, source)
         folder = AttemptFolder(self._work, spec)
         try:
-            with self._start(spec, folder, program, source.absolute()) as job:
+            with contextlib.ExitStack() as running:
+                with folder.held():
+                    if ended := folder.outcome():
+                        return ended
+                    job = running.enter_context(self._start(spec, folder, program, source.absolute()))
+                    self._remember(spec, folder, job)
                 outcome = self._watch(spec, folder, job, on_start)
             return folder.write_outcome(outcome)
         except OSError as problem:
-            raise StorageUnavailable(f"attempt {spec.attempt_id} could not be kept on disk: {problem}") from problem
+            raise _not_kept(spec, problem) from problem
 
     def adopt(self, spec: TrainingSpec) -> TrainingOutcome | None:
-        """The outcome of an attempt whose watcher was lost; None when this epoch of it never started.
+        """The outcome of an attempt whose watcher was lost; None when this epoch of it never started and still may.
 
         What still runs of it is ended first: nobody can hear its output any more. Without a stored outcome it counts as
         lost by the platform.
@@ -98,7 +104,7 @@ class SandboxTrainer:
         folder = AttemptFolder(self._work, spec)
         before = folder.started()
         if before is None:
-            return None
+            return folder.outcome()
         if before.epoch != spec.epoch:
             end(before.marks())
             return None
@@ -106,6 +112,19 @@ class SandboxTrainer:
         outcome = folder.write_outcome(Failed(blame=Blame.PLATFORM, kind="lost", reason=reason))
         end(before.marks())
         return outcome
+
+    def release(self, spec: TrainingSpec) -> str:
+        """How it is known that nothing runs of this epoch of an attempt, nor ever will, on this machine.
+
+        A watcher that has not started it yet finds it ended and starts nothing. Raises `EngineDown` when something of
+        it cannot be ended or runs where nobody can see it from here, `StorageUnavailable` when the disk fails.
+        """
+        folder = AttemptFolder(self._work, spec)
+        try:
+            with folder.held():
+                return _release(spec, folder)
+        except OSError as problem:
+            raise _not_kept(spec, problem) from problem
 
     def _check_allowed(self, spec: TrainingSpec) -> None:
         if spec.tree_hash not in self._allowed_trees:
@@ -120,18 +139,24 @@ class SandboxTrainer:
         stage = Stage(self._root, self._work, spec, folder)
         return stage.start_isolated(program, source) if self._isolated else stage.start_plain(program, source)
 
-    def _watch(
-        self, spec: TrainingSpec, folder: AttemptFolder, job: Job, on_start: Callable[[], None]
-    ) -> TrainingOutcome:
-        hours_s = spec.hours_to_complete * 3600
-        until = job.started_at + min(hours_s, self._max_seconds or hours_s)
+    def _remember(self, spec: TrainingSpec, folder: AttemptFolder, job: Job) -> None:
+        """Write down the leaders of the job's sessions, of which bubblewrap makes one more."""
         if self._isolated:
-            job.wait_for_status(min(until, job.started_at + SETUP_S))
+            job.wait_for_status(min(self._deadline(spec, job), job.started_at + SETUP_S))
             child = bubblewrap.child_of(job.status)
             job.leaders += [mark for mark in (mark_of(child) if child else None,) if mark]
         folder.write_started(job.leaders)
+
+    def _deadline(self, spec: TrainingSpec, job: Job) -> float:
+        """The end of its time on the monotonic clock."""
+        hours_s = spec.hours_to_complete * 3600
+        return job.started_at + min(hours_s, self._max_seconds or hours_s)
+
+    def _watch(
+        self, spec: TrainingSpec, folder: AttemptFolder, job: Job, on_start: Callable[[], None]
+    ) -> TrainingOutcome:
         on_start()
-        code = job.wait(until)
+        code = job.wait(self._deadline(spec, job))
         if code is None:
             job.stop(GRACE_S)
         end(job.leaders)
@@ -169,6 +194,29 @@ class SandboxTrainer:
         when = "by its deadline" if stopped else "and ended as if all were well"
         reason = f"trainer wrote nothing to {contract.output_folder(spec)} {when}"
         return Failed(blame=Blame.MINER, kind="no_checkpoint", reason=reason, seconds=seconds, log_tail=tail)
+
+
+def _release(spec: TrainingSpec, folder: AttemptFolder) -> str:
+    """What `release` does while it holds the attempt."""
+    before = folder.started()
+    if before and not before.here:
+        hint = "look there, stop Ray on this node, and then `tourney fence` it"
+        raise EngineDown(f"attempt {spec.attempt_id} was started on another machine, or before a restart", hint)
+    if before and before.epoch > spec.epoch:
+        return "a later epoch ended it when it started"
+    if before is None or before.epoch < spec.epoch:
+        end(before.marks() if before else ())
+        folder.begin()
+        folder.write_outcome(Failed(blame=Blame.PLATFORM, kind="released", reason="it was released before it started"))
+        return "it has not started, and will not"
+    reason = "it was released, and the training ended with it"
+    folder.write_outcome(Failed(blame=Blame.PLATFORM, kind="released", reason=reason))
+    end(before.marks())
+    return "its processes are gone"
+
+
+def _not_kept(spec: TrainingSpec, problem: OSError) -> StorageUnavailable:
+    return StorageUnavailable(f"attempt {spec.attempt_id} could not be kept on disk: {problem}")
 
 
 def _can_isolate(kind: Kind) -> bool:

@@ -15,7 +15,9 @@ from tourney_ray.core import events as e
 from tourney_ray.core.chain import GENESIS, Entry
 from tourney_ray.core.checker import Checker
 from tourney_ray.core.events import Fact
+from tourney_ray.core.invariants.waits import unexplained
 from tourney_ray.core.models import TournamentStatus
+from tourney_ray.core.plan import plan
 from tourney_ray.core.quoting import shown
 from tourney_ray.core.replay import follow, judged, read_fact, refusal
 from tourney_ray.core.rules import Rules
@@ -113,10 +115,20 @@ def audit(entries: Iterable[Entry], *, growing: bool = False) -> AuditReport:
         if not growing:
             raise AuditDifference(f"fact {work.state.seq + 1} is missing: {missing}")
         notes.append(f"{missing} next")
-    if not (growing or work.forced) and (undone := work.checker.end()):
-        raise AuditDifference(str(undone[0]))
+    if not work.forced:
+        _check_end(work)
     head = work.last.hash if work.last else GENESIS
     return AuditReport(work.state.seq, work.verdicts, tuple(work.state.tournaments), tuple(notes), head)
+
+
+def _check_end(work: _Audit) -> None:
+    """A settled journal owes nobody anything, and whatever is not finished says what it waits for."""
+    undone = [str(violation) for violation in work.checker.end()]
+    if work.last:
+        idle = unexplained(work.state, plan(work.state, work.last.at))
+        undone += [f"invariant 12 is broken: {key} neither runs nor says what it waits for" for key in idle]
+    if undone:
+        raise AuditDifference(undone[0])
 
 
 def _verdicts(fact: Fact) -> int:
