@@ -11,10 +11,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench clean
+.PHONY: help demo check test simulate bench clean
 
 help: ## This list.
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(BIN)/.installed-demo ## A whole tournament on this machine. ARGS="--seed 7 --miners 12", OUT=a new folder.
 	$(BIN)/tourney demo $(if $(OUT),--out $(OUT)) $(ARGS)
@@ -28,6 +28,9 @@ check: $(BIN)/.installed-dev ## Style, types and the direction of imports.
 test: check ## check, the core at 100 % of its branches, then every test.
 	$(BIN)/pytest tests/core --cov=tourney_ray.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest $(ARGS)
+
+simulate: $(BIN)/.installed-dev ## 1,000 simulated seeds with every fault.
+	$(BIN)/tourney simulate --seeds 0..999 --faults all $(ARGS)
 
 bench: $(BIN)/.installed-dev ## Every script in benchmarks/.
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,10 +13,11 @@ from tourney_ray.core import events as e
 from tourney_ray.core import placement, rulings, trainings
 from tourney_ray.core import plan as planning
 from tourney_ray.core.commands import Command, Train
-from tourney_ray.core.models import Blame, Failed, TrainingStatus
+from tourney_ray.core.models import Blame, Failed, TrainingSpec, TrainingStatus
 from tourney_ray.core.placement import Placed
-from tourney_ray.core.state import Attempt, Task, Training
-from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.core.state import Attempt, State, Task, Training
+from tourney_ray.driver.loop import Loop, Outcome, _Batch
+from tourney_ray.simulation.effects import VirtualDispatcher
 from tourney_ray.simulation.run import Setting
 
 FEW_GPUS = Setting(nodes="1x8H100,1x1A100")
@@ -80,26 +80,29 @@ def lost_outcome(patch: pytest.MonkeyPatch) -> None:
 
 
 def intent_after_start(patch: pytest.MonkeyPatch) -> None:
-    honest = Loop._record
+    honest, dispatch, sent = Loop._record, VirtualDispatcher.dispatch, set[tuple[int, str]]()
 
-    def record(self: Loop, facts: Sequence[e.Fact], now: datetime) -> None:
-        """Intents wait until their commands are dispatched, which is when the next thing is recorded or said."""
-        intents = [fact for fact in facts if isinstance(fact, e.AttemptStarted)]
-        if not intents:
-            honest(self, facts, now)
-            return
-        for command in _fresh(self, now):
-            self._in_flight.add(command.command_id)
-            self._dispatcher.dispatch(command)
-        honest(self, facts, now)
+    def record(self: Loop, batch: _Batch) -> None:
+        for command in planning.plan(batch.state, batch.at, self._agenda).commands:
+            if isinstance(command, Train) and _unrecorded(self.journal.state, command.spec):
+                self._in_flight.add(command.command_id)
+                self._dispatcher.dispatch(command)
+                sent.add((id(self._dispatcher), command.command_id))
+        honest(self, batch)
+
+    def once(self: VirtualDispatcher, command: Command) -> None:
+        if (id(self), command.command_id) not in sent:
+            dispatch(self, command)
 
     patch.setattr(Loop, "_record", record)
+    patch.setattr(VirtualDispatcher, "dispatch", once)
 
 
-def _fresh(loop: Loop, now: datetime) -> Iterator[Command]:
-    for command in planning.plan(loop.journal.state, now, loop._agenda).commands:
-        if isinstance(command, Train) and command.intent and command.command_id not in loop._in_flight:
-            yield command
+def _unrecorded(state: State, spec: TrainingSpec) -> bool:
+    """Whether the attempt is of a training that the journal knows, and not in it yet."""
+    t = state.tournaments.get(spec.tournament_id)
+    known = t is not None and spec.task_id in t.tasks and bool(t.tasks[spec.task_id].trainings)
+    return known and spec.attempt_id not in state.leases
 
 
 def wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -68,23 +68,34 @@ def lost_node_frees_leases(patch: pytest.MonkeyPatch) -> None:
 
 
 def over_is_free(patch: pytest.MonkeyPatch) -> None:
-    honest = leases.free_gpus
-
-    def free(state: State) -> dict[tuple[str, str], int]:
-        held = {key: lease for key, lease in state.leases.items() if not _over(state, lease)}
-        return honest(replace(state, leases=held))
-
-    everywhere(patch, honest, free)
+    _room(patch, lambda state: replace(state, held=_held([x for x in state.leases.values() if not _over(state, x)])))
 
 
 def lost_is_there(patch: pytest.MonkeyPatch) -> None:
-    honest = leases.free_gpus
+    def all_there(state: State) -> State:
+        return replace(state, nodes={key: replace(node, lost_at=None) for key, node in state.nodes.items()})
 
-    def free(state: State) -> dict[tuple[str, str], int]:
-        return honest(replace(state, nodes={key: replace(node, lost_at=None) for key, node in state.nodes.items()}))
-
-    everywhere(patch, honest, free)
+    _room(patch, all_there)
     everywhere(patch, placement._check_suitable_gpus, lambda requirement, state: True)
+
+
+def _room(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:
+    """Let attempts be placed, and accepted, where they would fit in the state as it is wrongly seen."""
+    free, began = leases.free_gpus, leases.lease_began
+
+    def let_begin(state: State, fact: e.AttemptStarted) -> State:
+        after = began(seen(state), fact)
+        return replace(after, nodes=state.nodes, held=_held(after.leases.values()))
+
+    everywhere(patch, free, lambda state: free(seen(state)))
+    everywhere(patch, began, let_begin)
+
+
+def _held(held: Iterable[Lease]) -> dict[tuple[str, str], int]:
+    result: dict[tuple[str, str], int] = {}
+    for lease in held:
+        result[lease.node, lease.gpu_type] = result.get((lease.node, lease.gpu_type), 0) + lease.gpus
+    return result
 
 
 # --- attempts

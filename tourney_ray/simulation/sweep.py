@@ -46,13 +46,13 @@ def play_seeds(setting: Setting, seeds: Sequence[int], jobs: int | None = None) 
 
 def play_seed(setting: Setting, seed: int) -> Seed:
     """One seed, with the setting's faults and without any; what is wrong with either, and where they differ."""
-    with _quiet():
-        return _both(setting, seed)
+    with _quietly():
+        return _played(setting, seed)
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """No word of outcomes that come too late: in life they are news, here they are the point."""
+def _quietly() -> Generator[None]:
+    """Without logs: dead drivers' outcomes are news in life, here they are the point."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -61,7 +61,7 @@ def _quiet() -> Generator[None]:
         logging.disable(before)
 
 
-def _both(setting: Setting, seed: int) -> Seed:
+def _played(setting: Setting, seed: int) -> Seed:
     calm = Run(varied(replace(setting, faults=frozenset()), seed), seed).play()
     violations = list(calm.broken)
     stormy = calm
