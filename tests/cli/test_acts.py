@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +55,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     desk = Desk()
 
     @contextlib.contextmanager
-    def connection(address: str) -> Iterator[None]:
+    def connection(address: str) -> Generator[None]:
         assert address == "here"
         yield
 

@@ -94,9 +94,10 @@ def retry(task: str, hotkey: str, by: str, reason: str, address: str, name: str)
     with connection(address):
         driver = find(name)
         place = _find_training(driver, task, hotkey)
-        seq = driver.act(TrainingRetried(**_fields(place), by=by, because=reason))
+        where, task, hotkey = place.tournament_id, place.task_id, place.hotkey
+        seq = driver.act(TrainingRetried(tournament_id=where, task_id=task, hotkey=hotkey, by=by, because=reason))
     follows = "what runs of it is stopped, it starts anew as soon as GPUs are free, and no attempt is charged"
-    click.echo(f"fact {seq}: {place.hotkey} retries task {place.task_id}, by {by}: {reason}; {follows}")
+    click.echo(f"fact {seq}: {hotkey} retries task {task}, by {by}: {reason}; {follows}")
 
 
 @click.command()
@@ -111,9 +112,10 @@ def reopen(task: str, hotkey: str, by: str, reason: str, address: str, name: str
     with connection(address):
         driver = find(name)
         place = _find_training(driver, task, hotkey)
-        seq = driver.act(TrainingReopened(**_fields(place), by=by, because=reason))
+        where, task, hotkey = place.tournament_id, place.task_id, place.hotkey
+        seq = driver.act(TrainingReopened(tournament_id=where, task_id=task, hotkey=hotkey, by=by, because=reason))
     follows = "if it had failed it trains anew with all its attempts, else its checkpoint is evaluated once more"
-    click.echo(f"fact {seq}: {place.hotkey}'s task {place.task_id} is reopened by {by}: {reason}; {follows}")
+    click.echo(f"fact {seq}: {hotkey}'s task {task} is reopened by {by}: {reason}; {follows}")
 
 
 @click.command()
@@ -155,10 +157,6 @@ def resolve(trainings: Iterable[Place], task: str, hotkey: str) -> Place:
 
 def _find_training(driver: DriverClient, task: str, hotkey: str) -> Place:
     return resolve([Place(**row) for row in driver.query(TRAININGS).to_pylist()], task, hotkey)
-
-
-def _fields(place: Place) -> dict[str, str]:
-    return {"tournament_id": place.tournament_id, "task_id": place.task_id, "hotkey": place.hotkey}
 
 
 def _is_terminal() -> bool:
