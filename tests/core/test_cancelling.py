@@ -163,6 +163,7 @@ def test_who_has_paid_already_is_in_without_paying_again():
     assert arena.stage.state.balances == {"c-m00": 10**9 - FEE}
 
 
+@pytest.mark.lies
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
