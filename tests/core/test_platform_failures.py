@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.builders import miners
 from tests.core.acts import active, first_train, refused, train_of, training
-from tests.core.arena import CRASH, NODE_LOST, Arena, trained
+from tests.core.arena import CRASH, NODE_LOST, Arena, by_number, trained
 from tourney_ray.core import events as e
 from tourney_ray.core.models import Blame, Failed, Trained, TrainingSpec, TrainingStatus
 from tourney_ray.core.rules import Rules
@@ -79,6 +79,15 @@ def test_more_than_half_of_them_it_takes(losers: int):
     arena = group(fails(GROUP[:losers]))
     until_decided(arena)
     assert len(repetitions(arena)) == (losers > 4)
+
+
+def test_the_evaluator_is_part_of_the_platform():
+    arena = group(trained)
+    arena.measures = lambda command: by_number(command) if command.attempt_id.endswith(".2") else None
+    task = until_decided(arena)
+    (again,) = repetitions(arena)
+    assert again.because == "the platform ended 9 of 9 trainings: all of them begin anew"
+    assert {one.failed_by for one in task.trainings.values()} == {None}
 
 
 def test_failures_of_the_miners_repeat_nothing():

@@ -24,6 +24,7 @@ def check(arena: Arena) -> None:
     state = arena.stage.state
     assert all(free >= 0 for free in free_gpus(state).values()), "no GPU has two holders"
     assert all(lease.node in state.nodes for lease in state.leases.values())
+    assert not any(state.nodes[lease.node].fenced for lease in state.leases.values()), "a fence ends every lease"
     for lease in state.leases.values():
         attempt = (
             state.tournaments[lease.tournament_id]
