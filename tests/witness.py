@@ -15,14 +15,15 @@ from tourney_ray.core.events import Fact
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.memory import MemoryJournal
 
+MARK = "_witnessed"
+"""Attribute of a journal: by whom it is seen, how many of its facts, and the checker that has seen them."""
+
 
 class Witness:
-    """Checkers by journal, and what they found."""
+    """What the checkers found; each of them lives as long as the journal that it belongs to."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
-        self._checkers: dict[int, tuple[object, int, Checker]] = {}
-        """The journal, so that its id stays its own; how many facts the checker has seen; the checker."""
 
     def looking(self) -> AbstractContextManager[Any]:
         """While inside, whatever is recorded is seen."""
@@ -54,11 +55,11 @@ class Witness:
         self, journal: object, known: int, news: Sequence[Entry | Fact], before: Callable[[], Iterable[Fact]]
     ) -> None:
         """Check what is new; what was recorded out of sight is read first."""
-        _, seen, checker = self._checkers.get(id(journal), (journal, -1, Checker()))
-        if seen != known:
+        witness, seen, checker = vars(journal).get(MARK, (None, 0, Checker()))
+        if witness is not self or seen != known:
             checker = Checker()
             for fact in before():
                 checker.see(fact)
         for new in news:
             self.found += map(str, checker.see(new.fact if isinstance(new, Entry) else new))
-        self._checkers[id(journal)] = journal, known + len(news), checker
+        vars(journal)[MARK] = self, known + len(news), checker
