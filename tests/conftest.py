@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NoReturn
 
 import pytest
+
+from tests.witness import Witness
 
 PROBES: dict[str, tuple[str, ...]] = {
     "bwrap": ("--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"),
@@ -44,6 +46,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def need() -> Callable[[str], str]:
     """`need("bwrap")` in a test or fixture: see `need_tool`."""
     return need_tool
+
+
+@pytest.fixture(autouse=True)
+def every_recorded_fact_is_checked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The invariants hold in every journal that a test makes, unless it is marked as one that records `lies`."""
+    if request.node.get_closest_marker("lies"):
+        yield
+        return
+    witness = Witness()
+    with witness.looking():
+        yield
+    assert not witness.found, f"{len(witness.found)} violations; the first: {witness.found[0]}"
 
 
 @cache

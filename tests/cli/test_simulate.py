@@ -73,6 +73,7 @@ def test_without_faults_there_are_none() -> None:
     assert done.stdout.splitlines()[0].endswith("faults: none")
 
 
+@pytest.mark.lies
 def test_a_bug_exits_with_1_and_the_command_that_shows_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     loser_advances(monkeypatch)
     done = simulate("--seeds", "1..2", "--faults", "none", "--entrants", "8")
@@ -88,12 +89,14 @@ def test_a_bug_exits_with_1_and_the_command_that_shows_it_again(monkeypatch: pyt
     assert once_more.stderr.splitlines() == [first, *shown]
 
 
+@pytest.mark.lies
 def test_the_command_names_every_choice_that_is_not_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     loser_advances(monkeypatch)
     done = simulate("--seeds", "1", "--nodes", "4x8H100", "--rules", "god-2025-12", "--faults", "late")
     assert "tourney simulate --seeds 1..1 --nodes 4x8H100 --faults late --rules god-2025-12" in done.stderr
 
 
+@pytest.mark.lies
 def test_the_document_counts_and_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = json.loads(simulate("--seeds", "1..2", "--json").stdout)
     assert {"seeds", "violations", "tournaments", "wall_s"} <= sound.keys()

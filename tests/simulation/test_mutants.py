@@ -12,6 +12,8 @@ from tests.simulation.planting import HALT, VECTORS, Mutant, catcher
 from tourney_ray.simulation.run import Setting
 from tourney_ray.simulation.sweep import play_seed
 
+pytestmark = pytest.mark.lies
+
 SEEDS = range(1, 201)
 SIMULATED = [m for m in MUTANTS if not m.vectors]
 SETTINGS = [m.setting for i, m in enumerate(SIMULATED) if m.setting not in [o.setting for o in SIMULATED[:i]]]
