@@ -12,7 +12,8 @@ from tests.core.arena import Arena, by_number
 from tourney_ray.core.commands import PrepareTask
 from tourney_ray.core.history import PastTask
 from tourney_ray.core.ids import TaskPlace, task_id
-from tourney_ray.core.models import METRICS, RoundType, TaskOrigin, TaskStatus, TaskType, TournamentType
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import RoundType, TaskOrigin, TaskStatus, TaskType, TournamentType
 from tourney_ray.core.preparation import historical_task, past_tasks, prepared_from_history, task_request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import Task, Tournament

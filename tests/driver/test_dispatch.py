@@ -14,7 +14,8 @@ from tourney_ray.core import events as e
 from tourney_ray.core.commands import Release, Train
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome
-from tourney_ray.core.state import Node, State
+from tourney_ray.core.nodes import Node
+from tourney_ray.core.state import State
 from tourney_ray.driver import dispatch, work
 from tourney_ray.driver.dispatch import RETRY_S, RayDispatcher
 from tourney_ray.driver.loop import Outcome
