@@ -40,7 +40,11 @@ class Faults:
 
     kinds: frozenset[str]
     dice: random.Random
+    crash_at: int | None = None
+    """The only moment, counted from 1, at which the driver dies; None: by the dice."""
     happened: dict[str, int] = field(default_factory=dict[str, int])
+    moments: int = 0
+    """How often the driver could have died: before and after each append and each effect."""
 
     def strikes(self, kind: str, share: float) -> bool:
         """Whether a fault of that kind happens now, as it does in that share of cases until there were enough."""
@@ -50,8 +54,9 @@ class Faults:
         return True
 
     def crash(self, share: float = 0.02) -> None:
-        """Raise `Crash` in that share of cases."""
-        if self.strikes("crash", share):
+        """Raise `Crash` in that share of cases, or at the one moment that was chosen."""
+        self.moments += 1
+        if self.crash_at == self.moments or (self.crash_at is None and self.strikes("crash", share)):
             raise Crash
 
     def outlives(self) -> bool:

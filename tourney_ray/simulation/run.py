@@ -51,6 +51,8 @@ class Setting:
     """Of each type, one after the other."""
     cancels: bool = False
     """Whether a person cancels the first tournament on its way; one more of its type follows."""
+    crash_at: int | None = None
+    """The only moment of a run, counted from 1, at which the driver dies; None: as `faults` has it."""
     varies: bool = False
     """Whether entrants, types and tournaments change from seed to seed, with these numbers as the least."""
 
@@ -68,6 +70,8 @@ class Played:
     facts: int
     days: float
     """Of virtual time."""
+    moments: int
+    """At which the driver could have died."""
 
 
 class Run:
@@ -81,7 +85,7 @@ class Run:
             clock=VirtualClock(START),
             cluster=parse_nodes(setting.nodes),
             script=Script(seed, setting.entrants),
-            faults=Faults(setting.faults, dice),
+            faults=Faults(setting.faults, dice, setting.crash_at),
             broken=[],
         )
         self._disk = Disk(open_journal or (lambda: MemoryJournal.open(store)), self._world)
@@ -119,6 +123,7 @@ class Run:
             lives=self._born,
             facts=facts,
             days=self._world.clock.seconds / 86400,
+            moments=self._world.faults.moments,
         )
         journal.close()
         return result
