@@ -15,12 +15,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.cli.test_app import python, refused, tourney
+from tests.driver.conftest import rig as rig
+from tests.driver.scripted import OpenRig, trains
 from tourney_ray.cli import acts
 from tourney_ray.cli.acts import Place, resolve
 from tourney_ray.cli.app import cli
+from tourney_ray.core.commands import Train
 from tourney_ray.core.events import Act, NodeFenced, TournamentCancelled, TrainingReopened, TrainingRetried
 from tourney_ray.driver import client
 from tourney_ray.errors import NotAllowed, NotFound
+from tourney_ray.store.queries import query
 
 WHY = ("--by", "ann", "--reason", "a disk is broken")
 PLACES = [Place("t", task, hotkey) for task in ("ab1", "ab2", "c") for hotkey in ("m00", "m01")]
@@ -219,3 +223,12 @@ def test_many_candidates_are_cut() -> None:
     with pytest.raises(NotFound) as caught:
         resolve([Place("t", f"{n:02d}", "m") for n in range(20)], "x", "m")
     assert caught.value.hint == "there are: 00, 01, 02, 03, 04, 05, 06, 07 and 12 more"
+
+
+def test_the_questions_to_the_tables_are_ones_that_a_journal_can_answer(rig: OpenRig) -> None:
+    r = rig()
+    r.go_on(trains)
+    rows = query(r.journal.connection, acts.TRAININGS).to_pylist()
+    assert {(row["task_id"], row["hotkey"]) for row in rows} == {(c.spec.task_id, c.spec.hotkey) for c in r.of(Train)}
+    assert {row["tournament_id"] for row in rows} == {"text-1"}
+    assert query(r.journal.connection, acts.FEES.format("text-1")).to_pylist() == [{"n": 4}]
