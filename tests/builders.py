@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tourney_ray.core import events as e
-from tourney_ray.core import ids
+from tourney_ray.core import events as e, ids
 from tourney_ray.core.chain import Entry, chain
 from tourney_ray.core.commands import (
     AskMiners,
@@ -24,22 +23,14 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.leases import Cluster, news_of_nodes
-from tourney_ray.core.models import (
-    METRICS,
-    Direction,
-    Entrant,
-    Evaluated,
-    Failed,
-    Refusal,
-    TaskData,
-    TournamentType,
-    Trained,
-)
+from tourney_ray.core.metrics import METRICS, Direction
+from tourney_ray.core.models import Entrant, Evaluated, Failed, Refusal, TaskData, TournamentType, Trained
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.plan import plan
 from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import settle
-from tourney_ray.core.state import Node, State, Tournament
+from tourney_ray.core.state import State, Tournament
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DRAW_SEED = "11" * 32

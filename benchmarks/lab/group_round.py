@@ -11,10 +11,11 @@ from tourney_ray.core.commands import AskMiners, Command, Evaluate, PrepareTask,
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.leases import Cluster, news_of_nodes
 from tourney_ray.core.models import Entrant, Evaluated, TaskData, TaskType, TournamentType, Trained
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.plan import plan
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.settle import forced
-from tourney_ray.core.state import Node, State
+from tourney_ray.core.state import State
 from tourney_ray.driver.outcomes import attempt_ended, lease_ended
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -23,8 +23,8 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.evolve import is_known
 from tourney_ray.core.leases import Cluster
+from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import (
-    METRICS,
     Blame,
     Entrant,
     Evaluated,

@@ -11,13 +11,8 @@ from tests.builders import CHAMPION, evaluated, miners
 from tests.core.arena import Arena, by_number
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate
-from tourney_ray.core.models import (
-    METRICS,
-    Evaluated,
-    TaskStatus,
-    TaskType,
-    TournamentType,
-)
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import Evaluated, TaskStatus, TaskType, TournamentType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import Tournament
 

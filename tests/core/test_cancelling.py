@@ -7,8 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.builders import DRAW_SEED, START, credit, miners, offer
 from tests.core.acts import SAID, active, cancelled, ended, first_train, refused, retried

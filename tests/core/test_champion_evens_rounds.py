@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.builders import CHAMPION, miners
 from tests.core.arena import Arena, by_number, measured
 from tourney_ray.core.commands import Evaluate
-from tourney_ray.core.models import METRICS, Evaluated, RoundType, TournamentStatus
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import Evaluated, RoundType, TournamentStatus
 from tourney_ray.core.rules import Rules
 
 GROUP, KNOCKOUT, BOSS = RoundType.GROUP, RoundType.KNOCKOUT, RoundType.BOSS

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tourney_ray.core.draw import commitment, draw_groups, draw_pairs, drawn_order, final_seed, position
 

@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tourney_ray.core.history import PastTask, draw_history, eligible_history
 from tourney_ray.core.ids import TaskPlace

@@ -6,8 +6,7 @@ import hashlib
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tourney_ray.core import ids
 from tourney_ray.core.models import TournamentType

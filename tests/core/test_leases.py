@@ -13,7 +13,8 @@ from tourney_ray.core.commands import Release, Train
 from tourney_ray.core.evolve import evolve, is_known
 from tourney_ray.core.leases import Cluster, free_gpus, news_of_nodes
 from tourney_ray.core.models import AttemptStatus, Trained, TrainingStatus
-from tourney_ray.core.state import Lease, Node, State, Training
+from tourney_ray.core.nodes import Lease, Node
+from tourney_ray.core.state import State, Training
 from tourney_ray.errors import IllegalTransition
 
 VOUCHED: dict[str, Any] = {"by": "ada", "because": "its plug is pulled"}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.builders import Stage, leased, miners
 from tests.core.arena import Arena
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import GpuRequirement, TournamentType
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.placement import Request, place
-from tourney_ray.core.state import Node, State
+from tourney_ray.core.state import State
 
 ONE, TWO, FOUR, EIGHT, A100 = (
     GpuRequirement.H100_1X,

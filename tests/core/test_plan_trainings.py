@@ -15,8 +15,8 @@ from tourney_ray.core.commands import (
 )
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import TournamentStatus, TrainingStatus
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.plan import plan
-from tourney_ray.core.state import Node
 
 ONE_GPU = Cluster((Node("n1", {"H100": 1}),))
 ONE_NODE = Cluster((Node("n1", {"H100": 8}),))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tourney_ray.core.models import GpuRequirement, TaskType
 from tourney_ray.core.resources import get_tournament_gpu_requirement, model_size_from_name

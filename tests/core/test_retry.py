@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tourney_ray.core.models import Blame
 from tourney_ray.core.retry import GiveUp, Retry, after_failure, back_off_s

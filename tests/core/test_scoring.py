@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tourney_ray.core.events import Ranked
-from tourney_ray.core.models import LOSS, METRICS, REWARD, Direction, Metric, TaskType
+from tourney_ray.core.metrics import LOSS, METRICS, REWARD, Direction, Metric
+from tourney_ray.core.models import TaskType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.scoring import Submission, image_loss, ordinal, rank_task, spell
 

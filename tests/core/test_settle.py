@@ -10,8 +10,8 @@ from tests.builders import CHAMPION, miners, offer
 from tests.core.arena import CRASH, NODE_LOST, Arena, measured, trained
 from tourney_ray.core import events as e
 from tourney_ray.core.evolve import evolve
+from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import (
-    METRICS,
     Entrant,
     RoundType,
     TaskStatus,

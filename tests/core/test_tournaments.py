@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.builders import CHAMPION, evaluated, leased, miners, offer
 from tests.core.arena import Arena
@@ -19,8 +18,8 @@ from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate, PrepareTask
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.leases import Cluster
+from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import (
-    METRICS,
     Blame,
     Evaluated,
     Failed,
@@ -31,8 +30,9 @@ from tourney_ray.core.models import (
     TrainingSpec,
     TrainingStatus,
 )
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import Node, State, Tournament
+from tourney_ray.core.state import State, Tournament
 
 CLUSTER = Cluster((Node("n1", {"H100": 8, "A100": 1}), Node("n2", {"H100": 8}), Node("n3", {"A100": 2})), 5)
 VALUES = (0.25, 0.5, 0.5, 0.75, 1.0, -1.0, 0.0, math.nan, math.inf)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tourney_ray.core.events import Ranked, TaskDecided
-from tourney_ray.core.models import LOSS, REWARD, Metric, TaskStatus
+from tourney_ray.core.metrics import LOSS, REWARD, Metric
+from tourney_ray.core.models import TaskStatus
 from tourney_ray.core.rules import BossEquality, Rules
 from tourney_ray.core.scoring import Submission, rank_task
 from tourney_ray.core.verdict import (

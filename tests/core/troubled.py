@@ -13,8 +13,9 @@ from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Evaluated, Failed, Trained, TrainingSpec
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.rules import Rules
-from tourney_ray.core.state import Node, State
+from tourney_ray.core.state import State
 
 NODES = (Node("n1", {"H100": 4}), Node("n2", {"H100": 8}), Node("n3", {"H100": 8}))
 CALM = Cluster(NODES)

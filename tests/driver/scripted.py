@@ -24,9 +24,10 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, GpuRequirement, TaskType, TournamentType, Trained
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import Node, Training
+from tourney_ray.core.state import Training
 from tourney_ray.driver.loop import Loop, Outcome
 from tourney_ray.store.journal import Journal
 

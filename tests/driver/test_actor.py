@@ -15,12 +15,20 @@ from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.commands import Announce, Command
 from tourney_ray.core.draw import commitment
-from tourney_ray.core.events import Fact, TournamentCreated
+from tourney_ray.core.events import (
+    Act,
+    Fact,
+    NodeFenced,
+    TournamentCancelled,
+    TournamentCreated,
+    TrainingReopened,
+    TrainingRetried,
+)
 from tourney_ray.core.leases import Cluster
 from tourney_ray.driver import actor
 from tourney_ray.driver.actor import Driver
 from tourney_ray.driver.loop import Outcome
-from tourney_ray.errors import StorageUnavailable
+from tourney_ray.errors import NotAllowed, NotFound, StorageUnavailable
 from tourney_ray.store.journal import Journal
 
 
@@ -110,6 +118,167 @@ async def test_stopping_lets_go_of_the_journal_and_of_the_machines(settings: Set
     await driver.stop()
     assert NoRay.latest.demands[-1] == ()
     assert await asyncio.to_thread(_opened_elsewhere, settings) == "opened"
+
+
+# --- what people do
+
+CANCEL = TournamentCancelled(tournament_id="text-1", by="ann", because="too few miners")
+
+
+async def test_an_act_is_recorded_with_what_it_forces_and_answered_with_its_number(settings: Settings) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    assert await driver.act(CANCEL) == 2
+    update = await driver.follow(1)
+    assert [entry.kind for entry in update.entries] == ["TournamentCancelled"]
+    assert update.waits == {}, "nobody asks miners for a tournament that was cancelled"
+    table = await driver.query('SELECT kind, subject, "by", because FROM acts')
+    assert table.to_pylist() == [
+        {"kind": "TournamentCancelled", "subject": "text-1", "by": "ann", "because": "too few miners"}
+    ]
+    await driver.stop()
+
+
+@pytest.mark.parametrize(
+    ("act", "why", "hint"),
+    [
+        (
+            TournamentCancelled(tournament_id="text-2", by="ann", because="x"),
+            "there is no tournament text-2",
+            "pending or active: text-1",
+        ),
+        (
+            TrainingRetried(tournament_id="text-1", task_id="a", hotkey="h", by="ann", because="x"),
+            "there is no task a in text-1",
+            "its tasks: none",
+        ),
+        (
+            TrainingReopened(tournament_id="text-2", task_id="a", hotkey="h", by="ann", because="x"),
+            "there is no tournament text-2",
+            "pending or active: text-1",
+        ),
+        (
+            NodeFenced(node="gone", by="ann", because="x"),
+            "there is no node gone",
+            "lost ones that still hold GPUs: none",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else value.kind,
+)
+async def test_what_is_not_there_is_told_with_the_candidates_and_nothing_is_recorded(
+    settings: Settings, act: Act, why: str, hint: str
+) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    with pytest.raises(NotFound) as caught:
+        await driver.act(act)
+    assert (caught.value.message, caught.value.hint) == (why, hint)
+    assert len((await driver.follow(0)).entries) == 1
+    await driver.stop()
+
+
+async def test_what_cannot_be_done_is_refused_in_one_line_with_a_hint_and_nothing_is_recorded(
+    settings: Settings,
+) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    await driver.act(CANCEL)
+    with pytest.raises(NotAllowed) as caught:
+        await driver.act(CANCEL)
+    assert caught.value.message == "not cancelled: the tournament is cancelled"
+    assert "only what is pending or active" in caught.value.hint
+    assert len((await driver.follow(0)).entries) == 2
+    await driver.stop()
+
+
+async def test_of_two_acts_at_once_the_second_meets_what_the_first_has_done(settings: Settings) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    answers = await asyncio.gather(driver.act(CANCEL), driver.act(CANCEL), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [int, NotAllowed]
+    await driver.stop()
+
+
+async def test_a_halted_driver_says_so_and_records_nothing(settings: Settings) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    NoRay.latest.on_defect(KeyError("gone"))
+    with pytest.raises(NotAllowed, match="the driver halted: KeyError: 'gone'"):
+        await driver.act(CANCEL)
+    await driver.stop()
+
+
+async def test_a_driver_that_halts_or_stops_leaves_nobody_waiting(settings: Settings) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    waiting = asyncio.ensure_future(driver.act(CANCEL))
+    await asyncio.sleep(0)
+    NoRay.latest.on_defect(KeyError("gone"))
+    with pytest.raises(NotAllowed, match="the driver halted"):
+        await waiting
+    await driver.stop()
+    driver = Driver(settings)
+    await driver.follow(0)
+    await driver.stop()
+    with pytest.raises(NotAllowed, match="the driver is being stopped"):
+        await driver.act(CANCEL)
+
+
+async def test_without_a_disk_an_act_is_refused_at_once_and_not_done_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    append, full = Journal.append, [True]
+
+    def failing(journal: Journal, facts: Sequence[Fact], at: datetime) -> list[Entry]:
+        if full:
+            raise StorageUnavailable("the disk is full")
+        return append(journal, facts, at)
+
+    def shut(_path: Any) -> Journal:
+        raise StorageUnavailable("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "append", failing)
+        broken.setattr(Journal, "open", shut)
+        for _ in range(2):
+            with pytest.raises(NotAllowed, match="nothing can be recorded now: the disk is full") as caught:
+                await driver.act(CANCEL)
+            assert caught.value.hint.startswith("nothing was recorded")
+    while (await driver.follow(1, wait_s=0.01)).waits.get("journal"):
+        pass
+    assert len((await driver.follow(0)).entries) == 1
+    assert await driver.act(CANCEL) == 2
+    await driver.stop()
+
+
+async def test_an_act_whose_second_copy_alone_fails_is_recorded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    append, failures = Journal.append, [StorageUnavailable("no room for the second copy")]
+
+    def failing(journal: Journal, facts: Sequence[Fact], at: datetime) -> list[Entry]:
+        entries = append(journal, facts, at)
+        if failures:
+            raise failures.pop()
+        return entries
+
+    monkeypatch.setattr(Journal, "append", failing)
+    assert await driver.act(CANCEL) == 2
+    assert [entry.kind for entry in (await driver.follow(1)).entries] == ["TournamentCancelled"]
+    await driver.stop()
+
+
+async def test_a_trouble_is_told_while_its_command_is_wanted(settings: Settings) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    NoRay.latest.troubles = {"ask/text-1/1": "no registry", "release/long-ago": "its node was lost"}
+    assert (await driver.follow(0)).waits["ask/text-1/1"] == "no registry"
+    assert "release/long-ago" not in (await driver.follow(0)).waits
+    await driver.stop()
 
 
 def _opened_elsewhere(settings: Settings) -> str:

@@ -25,8 +25,8 @@ from tourney_ray.core import events as e
 from tourney_ray.core.commands import Announce, AskMiners, Command, PrepareTask, RevealDrawSeed, RevealSecretSeed, Train
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import AttemptStatus, GpuRequirement, TrainingStatus
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import Node
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.errors import Defect
 

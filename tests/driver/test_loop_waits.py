@@ -25,8 +25,9 @@ from tests.driver.scripted import (
 from tourney_ray.core.commands import Announce, AskMiners, Evaluate, PrepareTask, Train
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, RoundStatus, TournamentStatus, TournamentType
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import Node, Tournament
+from tourney_ray.core.state import Tournament
 from tourney_ray.driver.loop import Outcome
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tourney_ray.errors import CheckpointInvalid
 from tourney_ray.evaluation.safetensors_file import MAX_HEADER_BYTES, parse_header, parse_object, read_header, shown

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, STUCK, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import events as e
-from tourney_ray.core import placement, rulings, trainings
-from tourney_ray.core import plan as planning
+from tourney_ray.core import events as e, placement, plan as planning, rulings, trainings
 from tourney_ray.core.commands import Command, Train
 from tourney_ray.core.models import Blame, Failed, TrainingSpec, TrainingStatus
 from tourney_ray.core.placement import Placed

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import CALM, HALT, VECTORS, Mutant, deaf, everywhere
-from tourney_ray.core import events as e
-from tourney_ray.core import evolve, resources, schedule, settle
-from tourney_ray.core import plan as planning
+from tourney_ray.core import events as e, evolve, plan as planning, resources, schedule, settle
 from tourney_ray.core.commands import Announce
 from tourney_ray.core.models import TaskType
 from tourney_ray.core.rules import Rules

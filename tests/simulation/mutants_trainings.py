@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import events as e
-from tourney_ray.core import leases, placement, settle, trainings
-from tourney_ray.core import plan as planning
+from tourney_ray.core import events as e, leases, placement, plan as planning, settle, trainings
 from tourney_ray.core.commands import Train
 from tourney_ray.core.models import AttemptStatus, Blame, TrainingSpec, TrainingStatus
+from tourney_ray.core.nodes import Lease
 from tourney_ray.core.placement import Request
 from tourney_ray.core.retry import after_failure
 from tourney_ray.core.rules import Rules
-from tourney_ray.core.state import Lease, State, Task, Tournament, Training
+from tourney_ray.core.state import State, Task, Tournament, Training
 from tourney_ray.simulation.run import Setting
 
 TAMPERED = hashlib.sha1(b"tampered").hexdigest()

@@ -12,7 +12,8 @@ import pytest
 from tests.simulation.planting import CALM, Mutant, everywhere
 from tourney_ray.core import draw, rounds, rulings, scoring, settle, verdict, weights
 from tourney_ray.core.decisions import MatchDecided, Ranked, Standing
-from tourney_ray.core.models import LOSS, METRICS, Metric, TaskType
+from tourney_ray.core.metrics import LOSS, METRICS, Metric
+from tourney_ray.core.models import TaskType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.scoring import Submission
 from tourney_ray.core.state import Round, Tournament, Training

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tourney_ray.core.models import Trained
-from tourney_ray.core.state import Node
+from tourney_ray.core.nodes import Node
 from tourney_ray.errors import ConfigError
 from tourney_ray.simulation.cluster import Container, parse_nodes
 

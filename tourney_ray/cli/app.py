@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tourney_ray import __version__
+from tourney_ray.cli.acts import cancel, fence, reopen, retry
 from tourney_ray.errors import TourneyError, UserError
 
 
@@ -122,6 +123,10 @@ def evaluate(as_json: bool, **options: Any) -> None:
     from tourney_ray.cli.evaluate import run_evaluate
 
     run_evaluate(as_json, **options)
+
+
+for _command in (cancel, retry, reopen, fence):
+    cli.add_command(_command)
 
 
 def main() -> None:

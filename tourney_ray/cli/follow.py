@@ -44,8 +44,9 @@ def replayed(driver: DriverClient) -> Iterator[tuple[Update, State]]:
 
 
 def over(state: State, settings: Settings) -> bool:
-    """Whether a tournament of each type is completed, its secret seed revealed."""
-    done = {t.tournament_type for t in state.tournaments.values() if t.secret_seed}
+    """Whether a tournament of each type is completed, its secret seed revealed, or cancelled."""
+    ended = [t for t in state.tournaments.values() if t.secret_seed or t.status is TournamentStatus.CANCELLED]
+    done = {t.tournament_type for t in ended}
     return done >= set(settings.types) and not any(
         t.status in (TournamentStatus.PENDING, TournamentStatus.ACTIVE) for t in state.tournaments.values()
     )

@@ -50,6 +50,8 @@ def finale(state: State, settings: Settings, to_stderr: bool) -> None:
             click.echo(line, err=to_stderr)
         if t.completed:
             click.echo(f"\n{short(t.completed.winner)}: {t.completed.because}", err=to_stderr)
+        if t.cancelled:
+            click.echo(f"\n{t.tournament_id} was cancelled by {t.cancelled.by}: {t.cancelled.because}", err=to_stderr)
     journal = settings.state / "journal.duckdb"
     click.echo(f"Journal: {journal}   (prove it: tourney audit {settings.state})", err=to_stderr)
 

@@ -1,7 +1,8 @@
 """Facts: what happened, in the order in which it was recorded. The journal holds nothing else.
 
 A fact says what is the case, never what should be done. Decisions are facts too, each with a `because` that a miner
-can read; those of tasks, matches and tournaments stand in `decisions` and belong to the same union.
+can read; those of tasks, matches and tournaments stand in `decisions`. What people did stands in `acts`, what became of
+trainings in `training_events`. All belong to one union.
 """
 
 from __future__ import annotations
@@ -10,56 +11,46 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from tourney_ray.core.acts import (
+    Act as Act,
+    NodeFenced as NodeFenced,
+    TournamentCancelled as TournamentCancelled,
+    TrainingReopened as TrainingReopened,
+    TrainingRetried as TrainingRetried,
+)
 from tourney_ray.core.decisions import (
     EvaluationRepeated as EvaluationRepeated,
-)
-from tourney_ray.core.decisions import (
     MatchDecided as MatchDecided,
-)
-from tourney_ray.core.decisions import (
     Ranked as Ranked,
-)
-from tourney_ray.core.decisions import (
     Refunded as Refunded,
-)
-from tourney_ray.core.decisions import (
     RoundCompleted as RoundCompleted,
-)
-from tourney_ray.core.decisions import (
     Standing as Standing,
-)
-from tourney_ray.core.decisions import (
     TaskDecided as TaskDecided,
-)
-from tourney_ray.core.decisions import (
     TaskRepeated as TaskRepeated,
-)
-from tourney_ray.core.decisions import (
     Title as Title,
-)
-from tourney_ray.core.decisions import (
     TournamentCompleted as TournamentCompleted,
-)
-from tourney_ray.core.decisions import (
     Verdict as Verdict,
 )
 from tourney_ray.core.models import (
     Answer,
     Entrant,
-    Evaluated,
-    Failed,
     Hotkey,
     Record,
     RoundType,
-    Sha1,
     Sha256,
     TaskData,
     TaskType,
-    Terms,
     TournamentType,
-    Trained,
 )
 from tourney_ray.core.rules import Rules
+from tourney_ray.core.training_events import (
+    AttemptEnded as AttemptEnded,
+    AttemptRunning as AttemptRunning,
+    AttemptStarted as AttemptStarted,
+    CheckpointEvaluated as CheckpointEvaluated,
+    EvaluationFailed as EvaluationFailed,
+    LeaseEnded as LeaseEnded,
+)
 
 
 class TournamentCreated(Record):
@@ -206,83 +197,6 @@ class RoundActivated(Record):
     assignments: tuple[Assignment, ...]
 
 
-class AttemptStarted(Record):
-    """The intent to train, recorded before anything runs; from here on the GPUs are leased."""
-
-    kind: Literal["AttemptStarted"] = "AttemptStarted"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    attempt_id: str
-    epoch: int = Field(ge=1)
-    """Number of the lease; counts every start, whoever is to blame for the end of the one before."""
-    node: str
-    tree_hash: Sha1
-    """The vetted tree; the same in every attempt of an entrant."""
-    terms: Terms
-
-
-class AttemptRunning(Record):
-    """The trainer's code runs."""
-
-    kind: Literal["AttemptRunning"] = "AttemptRunning"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    attempt_id: str
-    gpu_indices: tuple[int, ...] = ()
-    """Which GPUs of its node it sees; empty where GPUs are only counted."""
-    image_id: str = ""
-    """Of the container's image; empty without containers."""
-
-
-class LeaseEnded(Record):
-    """Nothing of an attempt runs any more: its container is gone, so its GPUs are free."""
-
-    kind: Literal["LeaseEnded"] = "LeaseEnded"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    attempt_id: str
-    witness: Literal["watcher", "fence"] = "watcher"
-    """Who knows: somebody on the node that looked, or the person who fenced it."""
-    because: str
-
-
-class AttemptEnded(Record):
-    """What came of an attempt. Its GPUs stay leased until `LeaseEnded` says that they are free."""
-
-    kind: Literal["AttemptEnded"] = "AttemptEnded"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    attempt_id: str
-    outcome: Annotated[Trained | Failed, Field(union_mode="left_to_right")]
-
-
-class CheckpointEvaluated(Record):
-    """The metric of a training's checkpoint."""
-
-    kind: Literal["CheckpointEvaluated"] = "CheckpointEvaluated"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    number: int = Field(ge=1)
-    """Which evaluation of the task, 1 to `max_evaluations`."""
-    result: Evaluated
-
-
-class EvaluationFailed(Record):
-    """The evaluator failed; the platform's fault."""
-
-    kind: Literal["EvaluationFailed"] = "EvaluationFailed"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    number: int = Field(ge=1)
-    reason: str
-
-
 class SecretRevealed(Record):
     """The secret seed, so that task choice and splits can be recomputed."""
 
@@ -305,50 +219,6 @@ class NodeLost(Record):
     kind: Literal["NodeLost"] = "NodeLost"
     node: str
 
-
-class NodeFenced(Record):
-    """A person vouches that nothing runs on a lost node any more: its leases end."""
-
-    kind: Literal["NodeFenced"] = "NodeFenced"
-    node: str
-    by: str = Field(min_length=1)
-    """Who says so."""
-    because: str = Field(min_length=1)
-
-
-class TournamentCancelled(Record):
-    """A person ended a tournament before its time; every fee goes back (RULES §1, §2)."""
-
-    kind: Literal["TournamentCancelled"] = "TournamentCancelled"
-    tournament_id: str
-    by: str = Field(min_length=1)
-    because: str = Field(min_length=1)
-
-
-class TrainingRetried(Record):
-    """A person had a training that runs or waits begin anew at once, at nobody's cost."""
-
-    kind: Literal["TrainingRetried"] = "TrainingRetried"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    by: str = Field(min_length=1)
-    because: str = Field(min_length=1)
-
-
-class TrainingReopened(Record):
-    """A person gave a training that was over another chance, before its task was decided."""
-
-    kind: Literal["TrainingReopened"] = "TrainingReopened"
-    tournament_id: str
-    task_id: str
-    hotkey: Hotkey
-    by: str = Field(min_length=1)
-    because: str = Field(min_length=1)
-
-
-Act = TournamentCancelled | TrainingRetried | TrainingReopened | NodeFenced
-"""What people do, each with a name and a reason."""
 
 Fact = (
     TournamentCreated

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from tourney_ray.core.draw import position
 from tourney_ray.core.ids import TaskPlace
-from tourney_ray.core.models import METRICS, TaskOrigin, TaskStatus, TaskType
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import TaskOrigin, TaskStatus, TaskType
 from tourney_ray.core.rules import Rules
 
 

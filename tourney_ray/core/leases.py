@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tourney_ray.core import events as e
-from tourney_ray.core.state import Lease, Node, State
+from tourney_ray.core.nodes import Lease, Node
+from tourney_ray.core.state import State
 from tourney_ray.errors import IllegalTransition
 
 

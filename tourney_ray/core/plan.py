@@ -29,9 +29,10 @@ from tourney_ray.core.models import (
     Trained,
     TrainingStatus,
 )
+from tourney_ray.core.nodes import Lease
 from tourney_ray.core.placement import Request, place
 from tourney_ray.core.schedule import Agenda, process_tournament_scheduling
-from tourney_ray.core.state import Lease, Match, Round, State, Task, Tournament, Training
+from tourney_ray.core.state import Match, Round, State, Task, Tournament, Training
 from tourney_ray.core.tasks import slots
 from tourney_ray.core.trainings import spec_of, terms_of
 

@@ -6,6 +6,7 @@ Everything follows from the journal and the secret seed, so that it can be recom
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 from tourney_ray.core.commands import PrepareTask
 from tourney_ray.core.events import TaskDecided, TaskPrepared
@@ -84,12 +85,9 @@ def past_tasks(state: State, t: Tournament) -> Iterator[PastTask]:
             yield from (_past(task, task.decided) for task in _tasks(before, drawn) if task.decided)
 
 
-def _before(state: State, t: Tournament) -> Iterator[Tournament]:
-    for other in state.tournaments.values():
-        if other.tournament_id == t.tournament_id:
-            return
-        if other.tournament_type is t.tournament_type:
-            yield other
+def _before(state: State, t: Tournament) -> list[Tournament]:
+    earlier = takewhile(lambda other: other.tournament_id != t.tournament_id, state.tournaments.values())
+    return [other for other in earlier if other.tournament_type is t.tournament_type]
 
 
 def _tasks(t: Tournament, drawn: Round) -> Iterator[Task]:

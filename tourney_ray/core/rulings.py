@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tourney_ray.core import events as e
-from tourney_ray.core.models import METRICS, Blame, Failed, Metric, RoundType, TaskStatus, TrainingStatus
+from tourney_ray.core.metrics import METRICS, Metric
+from tourney_ray.core.models import Blame, Failed, RoundType, TaskStatus, TrainingStatus
 from tourney_ray.core.scoring import Submission, rank_task, spell
 from tourney_ray.core.state import Match, Round, Task, Tournament, Training
 from tourney_ray.core.tasks import mostly_failed, slots

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tourney_ray.core.events import Ranked
-from tourney_ray.core.models import Metric
+from tourney_ray.core.metrics import Metric
 from tourney_ray.core.rules import Rules
 
 

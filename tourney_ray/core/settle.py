@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from tourney_ray.core import events as e
-from tourney_ray.core import ids
+from tourney_ray.core import events as e, ids
 from tourney_ray.core.draw import draw_groups, draw_pairs
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.fees import shortfall, spell_rao

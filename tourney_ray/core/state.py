@@ -11,7 +11,6 @@ from datetime import datetime
 from tourney_ray.core.events import (
     Charged,
     MatchDecided,
-    NodeFenced,
     RegistrationPassed,
     TaskDecided,
     TournamentCancelled,
@@ -35,37 +34,11 @@ from tourney_ray.core.models import (
     TrainingSpec,
     TrainingStatus,
 )
+from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.rules import Rules
 
 RETRIED = "retried"
 """Kind of the end of an attempt that a person had begun anew: it counts against nobody, the platform neither."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A machine of the cluster, as it was last seen."""
-
-    node_id: str
-    gpus: dict[str, int]
-    """By GPU type."""
-    lost_at: datetime | None = None
-    """None while it is there."""
-    fenced: NodeFenced | None = None
-    """Who vouches that nothing runs on it any more, of a lost one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """GPUs that one attempt holds, from its intent until nothing of it runs any more."""
-
-    attempt_id: str
-    tournament_id: str
-    task_id: str
-    hotkey: str
-    epoch: int
-    node: str
-    gpu_type: str
-    gpus: int
 
 
 @dataclass(frozen=True, slots=True)

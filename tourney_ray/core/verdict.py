@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from tourney_ray.core.events import Ranked, TaskDecided, Verdict
-from tourney_ray.core.models import Metric
+from tourney_ray.core.metrics import Metric
 from tourney_ray.core.rules import BossEquality, Rules
 from tourney_ray.core.scoring import ordinal, spell
 

@@ -207,8 +207,9 @@ class Driver:
         due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else LOOK_AGAIN_S
         patience_s = max(0.0, min(due_s, LOOK_AGAIN_S)) if self._loop.waits or wake_at else None
         letters: list[Outcome | Deed] = []
-        with contextlib.suppress(TimeoutError):
-            letters.append(await asyncio.wait_for(self._inbox.get(), patience_s))
+        with contextlib.suppress(TimeoutError):  # no `wait_for`: in Python 3.11 it forgets to be cancelled
+            async with asyncio.timeout(patience_s):
+                letters.append(await self._inbox.get())
         while not self._inbox.empty():
             letters.append(self._inbox.get_nowait())
         return letters

@@ -36,8 +36,9 @@ from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, GpuRequirement
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
-from tourney_ray.core.state import Node, State
+from tourney_ray.core.state import State
 from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
 from tourney_ray.driver.faults import fault

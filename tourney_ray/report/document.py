@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from tourney_ray.core.models import METRICS, Failed, RoundType
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import Failed, RoundType
 from tourney_ray.core.rulings import submission
 from tourney_ray.core.scoring import Submission
 from tourney_ray.core.state import Attempt, Match, Round, State, Task, Tournament

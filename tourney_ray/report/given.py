@@ -7,8 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tourney_ray.core import events as e
-from tourney_ray.core import ids
+from tourney_ray.core import events as e, ids
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.events import Fact
 from tourney_ray.core.models import RoundType, TaskType

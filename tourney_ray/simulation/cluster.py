@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tourney_ray.core.models import Failed, Trained
-from tourney_ray.core.state import Node
+from tourney_ray.core.nodes import Node
 from tourney_ray.errors import ConfigError
 
 NODE_SPEC = re.compile(r"(?P<count>[1-9]\d*)x(?P<gpus>[1-9]\d*)(?P<kind>H100|A100)")

@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from tourney_ray.core import events as e
 from tourney_ray.core.ids import TaskPlace
+from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import (
-    METRICS,
     Answer,
     Blame,
     Entrant,

@@ -58,10 +58,8 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return [_round_completed(fact, at)]
         case e.TournamentCompleted():
             return _completed(fact, at)
-        case e.NodeJoined() | e.NodeLost():
-            return [_node(fact, at)]
-        case e.NodeFenced():
-            return _fenced(fact, at)
+        case e.NodeJoined() | e.NodeLost() | e.NodeFenced():
+            return _node(fact, at)
         case e.TournamentCancelled():
             return _cancelled(fact, at)
         case e.SecretRevealed():
@@ -210,16 +208,16 @@ def _round_completed(fact: e.RoundCompleted, at: datetime) -> Row:
 # --- nodes, and what people do
 
 
-def _node(fact: e.NodeJoined | e.NodeLost, at: datetime) -> Row:
-    if isinstance(fact, e.NodeLost):
-        return Row("nodes", {"node": fact.node, "status": "lost", "lost_at": at})
-    gpus = json.dumps(fact.gpus, sort_keys=True)
-    return Row("nodes", {"node": fact.node, "status": "there", "gpus": gpus, "joined_at": at})
-
-
-def _fenced(fact: e.NodeFenced, at: datetime) -> Iterator[Row]:
-    yield Row("nodes", {"node": fact.node, "status": "fenced", "because": fact.because})
-    yield _act(fact, fact.node, at)
+def _node(fact: e.NodeJoined | e.NodeLost | e.NodeFenced, at: datetime) -> Iterator[Row]:
+    match fact:
+        case e.NodeJoined():
+            gpus = json.dumps(fact.gpus, sort_keys=True)
+            yield Row("nodes", {"node": fact.node, "status": "there", "gpus": gpus, "joined_at": at})
+        case e.NodeLost():
+            yield Row("nodes", {"node": fact.node, "status": "lost", "lost_at": at})
+        case e.NodeFenced():
+            yield Row("nodes", {"node": fact.node, "status": "fenced", "because": fact.because})
+            yield _act(fact, fact.node, at)
 
 
 def _cancelled(fact: e.TournamentCancelled, at: datetime) -> Iterator[Row]:

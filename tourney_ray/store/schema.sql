@@ -208,8 +208,8 @@ CREATE TABLE IF NOT EXISTS nodes (
     status    VARCHAR,                    -- there, lost, fenced
     gpus      VARCHAR,                    -- JSON: how many of each type
     joined_at TIMESTAMPTZ,
-    lost_at   TIMESTAMPTZ,
-    because   VARCHAR                     -- of its fencing
+    lost_at   TIMESTAMPTZ,                -- the last time, though it may be there again
+    because   VARCHAR                     -- of its last fencing
 );
 
 -- What people did, beyond the rules.

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from tests.golden.harness import Adapter, Fixed
-from tourney_ray.core.models import METRICS, TaskType
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import TaskType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.scoring import Submission, image_loss, rank_task
 

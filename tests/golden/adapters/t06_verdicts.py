@@ -9,7 +9,8 @@ from typing import Any
 from tests.golden.adapters.reigns import reign_after
 from tests.golden.harness import BURN, Adapter, Fixed, skip
 from tourney_ray.core.decisions import TaskDecided
-from tourney_ray.core.models import METRICS, TaskStatus, TaskType
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import TaskStatus, TaskType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.scoring import Submission, rank_task
 from tourney_ray.core.state import Reign

@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.golden.adapters.t06_verdicts import SPEC, due_winner, sides, task_winner
 from tests.golden.harness import Adapter, Fixed
-from tourney_ray.core.models import METRICS, TaskType
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import TaskType
 from tourney_ray.core.verdict import boss_margin, performance_difference
 
 CHAMPION = "champion"

@@ -11,8 +11,8 @@ from typing import Any
 from tests.builders import START, data, evaluated, offer
 from tests.golden.harness import Adapter, Fixed, skip
 from tourney_ray.core.decisions import TaskDecided
+from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import (
-    METRICS,
     GpuRequirement,
     RoundStatus,
     RoundType,
@@ -22,12 +22,13 @@ from tourney_ray.core.models import (
     TournamentType,
     TrainingStatus,
 )
+from tourney_ray.core.nodes import Node
 from tourney_ray.core.placement import Request, place
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import process_tournament_scheduling
 from tourney_ray.core.scoring import Submission, rank_task
 from tourney_ray.core.settle import process_active_tournaments
-from tourney_ray.core.state import Match, Node, Round, State, Task, Tournament, Training
+from tourney_ray.core.state import Match, Round, State, Task, Tournament, Training
 from tourney_ray.core.tasks import mostly_failed, queue_key
 
 RULES = Rules()

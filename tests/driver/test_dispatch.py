@@ -1,0 +1,146 @@
+"""What Ray's answers to trainings and releases become, without Ray: a lease ends only where somebody has looked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
+
+from tests.driver.scripted import OpenRig, trains
+from tourney_ray.config import Settings
+from tourney_ray.core import events as e
+from tourney_ray.core.commands import Release, Train
+from tourney_ray.core.leases import Cluster
+from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome
+from tourney_ray.core.nodes import Node
+from tourney_ray.core.state import State
+from tourney_ray.driver import dispatch, work
+from tourney_ray.driver.dispatch import RETRY_S, RayDispatcher
+from tourney_ray.driver.loop import Outcome
+from tourney_ray.errors import EngineDown
+
+NODE = "0b" * 28
+LOST = Failed(blame=Blame.PLATFORM, kind="engine_down", reason="process 7 of a training cannot be ended")
+CRASHED = Failed(blame=Blame.MINER, kind="crashed", reason="exit status 1")
+TRAINED = Trained(checkpoint="out", seconds=1.0)
+
+
+class Task:
+    """A function as a Ray task that answers, or raises, what the test says."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def options(self, **_: Any) -> Task:
+        return self
+
+    async def remote(self, *_: Any) -> Any:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+class Desk:
+    """A dispatcher whose tasks end as the test says, and the pauses that it made."""
+
+    def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._outcomes: asyncio.Queue[Any] = asyncio.Queue()
+        self._monkeypatch = monkeypatch
+        self.pauses: list[float] = []
+        self.dispatcher = RayDispatcher(settings, State, self._outcomes.put_nowait, "tests")
+        self.dispatcher.on_defect = self._outcomes.put_nowait
+
+    async def ended(self, command: Train | Release, answer: Any) -> tuple[e.Fact, ...]:
+        """The facts that come of a command whose task gives that answer."""
+        function: Any = dispatch._train if isinstance(command, Train) else work.release
+        self._monkeypatch.setitem(dispatch.REMOTE, function, Task(answer))
+        self._monkeypatch.setattr(dispatch.asyncio, "sleep", self._pause)
+        self.dispatcher.dispatch(command)
+        outcome = await self._outcomes.get()
+        assert isinstance(outcome, Outcome), outcome
+        assert outcome.command_id == command.command_id
+        assert outcome.done
+        return outcome.facts
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+@pytest.fixture
+def desk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(settings, monkeypatch)
+
+
+@pytest.fixture
+def train(rig: OpenRig) -> Train:
+    """The watcher of one attempt."""
+    r = rig(nodes=Cluster((Node(NODE, {"H100": 8}),)))
+    r.go_on(trains)
+    return r.of(Train)[0]
+
+
+@pytest.fixture
+def release(train: Train) -> Release:
+    """The release of that attempt."""
+    return Release(train.tournament_id, train.spec, train.node)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (WorkerCrashedError(), "worker_lost"),
+        (NodeDiedError("gone"), "node_lost"),
+        (TaskUnschedulableError("no such node"), "node_lost"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_a_watcher_that_dies_says_nothing_of_its_gpus(
+    desk: Desk, train: Train, error: RayError, kind: str
+) -> None:
+    (ended,) = await desk.ended(train, error)
+    assert isinstance(ended, e.AttemptEnded)
+    assert isinstance(ended.outcome, Failed)
+    assert (ended.outcome.blame, ended.outcome.kind) == (Blame.PLATFORM, kind)
+    assert desk.pauses == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kinds"),
+    [
+        (TRAINED, ["LeaseEnded", "AttemptEnded"]),
+        (CRASHED, ["LeaseEnded", "AttemptEnded"]),
+        (LOST, ["AttemptEnded"]),
+    ],
+    ids=["trained", "the miner's fault", "the platform's fault"],
+)
+async def test_a_watcher_vouches_for_free_gpus_unless_the_platform_failed(
+    desk: Desk, train: Train, outcome: TrainingOutcome, kinds: list[str]
+) -> None:
+    assert [fact.kind for fact in await desk.ended(train, outcome)] == kinds
+
+
+async def test_a_release_says_how_it_is_known(desk: Desk, release: Release) -> None:
+    (ended,) = await desk.ended(release, "its processes are gone")
+    assert isinstance(ended, e.LeaseEnded)
+    assert (ended.attempt_id, ended.because) == (release.spec.attempt_id, "its processes are gone")
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (TaskUnschedulableError("no such node"), "its node is not there any more"),
+        (NodeDiedError("gone"), "its node was lost"),
+        (EngineDown("process 7 of a training cannot be ended"), "process 7 of a training cannot be ended"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_a_release_that_fails_frees_nothing_and_is_tried_again_after_a_pause(
+    desk: Desk, release: Release, error: Exception, why: str
+) -> None:
+    assert await desk.ended(release, error) == ()
+    assert desk.pauses == [RETRY_S]
+    assert desk.dispatcher.troubles == {release.command_id: f"{why}; tried again every {RETRY_S:g} s"}
+    await desk.ended(release, "its processes are gone")
+    assert desk.dispatcher.troubles == {}
