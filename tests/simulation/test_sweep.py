@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from tourney_ray.simulation.faults import KINDS
+from tourney_ray.simulation.miners import Script
+from tourney_ray.simulation.run import Setting
+from tourney_ray.simulation.sweep import play_seed
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,3 +29,13 @@ def test_two_hundred_seeds_with_every_fault_break_nothing() -> None:
     assert document["seeds"] == 200
     assert document["tournaments"] > 400
     assert set(document["faults"]) == set(KINDS)
+
+
+def test_an_error_of_a_seed_names_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> float:
+        raise KeyError("skill")
+
+    monkeypatch.setattr(Script, "chance", broken)
+    with pytest.raises(KeyError) as caught:
+        play_seed(Setting(), 7)
+    assert caught.value.__notes__ == ["in seed 7"]

@@ -46,8 +46,23 @@ def play_seeds(setting: Setting, seeds: Sequence[int], jobs: int | None = None) 
 
 def play_seed(setting: Setting, seed: int) -> Seed:
     """One seed, with the setting's faults and without any; what is wrong with either, and where they differ."""
-    with _quietly():
+    with _quietly(), _Named(seed):
         return _played(setting, seed)
+
+
+class _Named:
+    """Names the seed in whatever error breaks it off, so that it can be played again."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        """Nothing to do yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """The error goes on, with the seed as a note."""
+        if error is not None:
+            error.add_note(f"in seed {self._seed}")
 
 
 @contextmanager

@@ -121,8 +121,10 @@ class Watcher:
         self._step(self._world.faults.takes(COLLECTING_S), self._report)
 
     def _report(self) -> None:
-        gone = lease_ended(self._command, "its container is gone")
-        self._tell(gone, attempt_ended(self._command, self._machine.outcomes[self._attempt_id]))
+        outcome = self._machine.outcomes.get(self._attempt_id)
+        if outcome is None:
+            return  # the machine has just lost power, and its watchers are about to be told
+        self._tell(lease_ended(self._command, "its container is gone"), attempt_ended(self._command, outcome))
 
     def _fail(self, kind: str, reason: str, *, gone: bool) -> None:
         if gone:
