@@ -163,8 +163,9 @@ def _registration_passed(t: Tournament, fact: e.RegistrationPassed, at: datetime
     need(fact.number == t.passes + 1, fact, f"pass {t.passes + 1} is due")
     need(len(t.entrants) < t.rules.min_miners, fact, f"{len(t.entrants)} entrants are in, which is enough")
     known = {*t.entrants, *((t.champion.hotkey,) if t.champion else ())}
+    answers = {a.hotkey: a for a in reversed(fact.answers)}  # of two answers of one hotkey the first counts
     asked = tuple(dict.fromkeys(a.hotkey for a in fact.answers if a.hotkey not in known))
-    return replace(t, passes=fact.number, last_pass=fact, unanswered=asked, passed_at=at)
+    return replace(t, passes=fact.number, answers=answers, unanswered=asked, passed_at=at)
 
 
 def _accepted(t: Tournament, fact: e.EntrantAccepted) -> Tournament:
@@ -176,14 +177,19 @@ def _accepted(t: Tournament, fact: e.EntrantAccepted) -> Tournament:
         entrants={**t.entrants, hotkey: fact.entrant},
         accepted_in={**t.accepted_in, hotkey: fact.number},
         refusals={h: why for h, why in t.refusals.items() if h != hotkey},
-        unanswered=tuple(h for h in t.unanswered if h != hotkey),
+        unanswered=_without(t.unanswered, hotkey),
     )
 
 
 def _refused(t: Tournament, fact: e.EntrantRefused) -> Tournament:
     need(fact.hotkey in t.unanswered, fact, f"{fact.hotkey} waits for no answer")
     refusals = {**t.refusals, fact.hotkey: fact.because}
-    return replace(t, refusals=refusals, unanswered=tuple(h for h in t.unanswered if h != fact.hotkey))
+    return replace(t, refusals=refusals, unanswered=_without(t.unanswered, fact.hotkey))
+
+
+def _without(hotkeys: tuple[str, ...], hotkey: str) -> tuple[str, ...]:
+    place = hotkeys.index(hotkey)
+    return hotkeys[:place] + hotkeys[place + 1 :]
 
 
 def _activated(t: Tournament, fact: e.TournamentActivated, at: datetime) -> Tournament:

@@ -77,10 +77,10 @@ def process_active_tournaments(t: Tournament) -> list[e.Fact]:
 
 
 def _registration(state: State, t: Tournament) -> list[e.Fact]:
-    if not t.unanswered or t.last_pass is None:
+    if not t.unanswered:
         return []
     hotkey = t.unanswered[0]
-    answer = next(a for a in t.last_pass.answers if a.hotkey == hotkey)
+    answer = t.answers[hotkey]
     if isinstance(answer, Refusal):
         return [_refuse(t, hotkey, answer.reason), *_refund(t, hotkey, answer.reason)]
     if hotkey in t.refunded:

@@ -11,13 +11,13 @@ from datetime import datetime
 from tourney_ray.core.events import (
     Charged,
     MatchDecided,
-    RegistrationPassed,
     TaskDecided,
     TournamentCancelled,
     TournamentCompleted,
 )
 from tourney_ray.core.ids import TaskPlace
 from tourney_ray.core.models import (
+    Answer,
     AttemptStatus,
     Blame,
     Entrant,
@@ -197,7 +197,8 @@ class Tournament:
     """By hotkey."""
     refunded: frozenset[str] = frozenset()
     """Hotkeys whose fee went back."""
-    last_pass: RegistrationPassed | None = None
+    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    """Of the last pass, by hotkey."""
     passes: int = 0
     unanswered: tuple[str, ...] = ()
     """Hotkeys of the last pass that are neither accepted nor refused yet, in the order in which it lists them."""
