@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.golden import harness
+from tests.golden.adapters import ADAPTERS
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.planting import HALT, VECTORS, Mutant, catcher
 from tourney_ray.simulation.run import Setting
@@ -31,12 +33,10 @@ def test_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.vectors], ids=lambda m: m.name)
 def test_is_caught_by_the_vectors(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    harness = pytest.importorskip("tests.golden.harness", reason="the vectors have no adapters yet")
-    adapters = pytest.importorskip("tests.golden.adapters", reason="the vectors have no adapters yet").ADAPTERS
     path = Path(__file__).parents[1] / "golden" / "vectors" / f"{mutant.vectors}.jsonl"
-    assert not harness.check(adapters[mutant.vectors], path).wrong
+    assert not harness.check(ADAPTERS[mutant.vectors], path).wrong
     mutant.plant(monkeypatch)
-    assert harness.check(adapters[mutant.vectors], path).wrong
+    assert harness.check(ADAPTERS[mutant.vectors], path).wrong
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=range(len(SETTINGS)))
