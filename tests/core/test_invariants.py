@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.builders import CHAMPION, SECRET_SEED
+from tests.builders import CHAMPION, SECRET_SEED, play
 from tests.core.lies import Lie, added, broken, changed, earlier, honest, nth, rules, twice, without
 from tourney_ray.core import events as e
 from tourney_ray.core.checker import Checker, violations
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.invariants.books import Violation
 from tourney_ray.core.models import RoundType
+from tourney_ray.core.rules import Rules
 
 OTHER = "ab" * 20
 JOURNALS = ("group", "pairs", "god", "vacant", "eventful", "refused", "no challenger", "no champion")
@@ -22,6 +23,12 @@ JOURNALS = ("group", "pairs", "god", "vacant", "eventful", "refused", "no challe
 @pytest.mark.parametrize("name", JOURNALS)
 def test_an_honest_journal_breaks_nothing(name: str) -> None:
     assert violations(honest(name)) == []
+
+
+@pytest.mark.parametrize(("above", "share"), [(3, 0.5), (8, 1.0), (20, 0.25)])
+def test_the_scores_are_those_of_the_tournaments_own_rules(above: int, share: float) -> None:
+    own = Rules(score_best=7, score_other=1, score_worst=-2, penalised_above=above, penalised_share=share)
+    assert violations([fact for fact, _ in play(12, rules=own).facts]) == []
 
 
 def test_a_checkpoint_may_be_measured_again_when_a_person_reopens_it() -> None:

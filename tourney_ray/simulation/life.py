@@ -6,6 +6,7 @@ Every entry that it records goes through the checker, and against what the virtu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -117,7 +118,7 @@ class Life:
 
     def act(self, act: Act) -> None:
         """Do what a person wants, unless it cannot be done now."""
-        self._guarded(lambda: self._loop.act(act, self._world.clock.shown()))
+        self._guarded(lambda: self._try(act))
         self.step([])
 
     def step(self, outcomes: Sequence[Outcome]) -> None:
@@ -131,6 +132,10 @@ class Life:
             self.alive = False
             self._handle.journal.close()
             self._died(self)
+
+    def _try(self, act: Act) -> None:
+        with suppress(NotAllowed):  # somebody who is told no lets it be
+            self._loop.act(act, self._world.clock.shown())
 
     def _step(self, outcomes: Sequence[Outcome]) -> None:
         wake_at = self._loop.step(outcomes, self._world.clock.shown())
@@ -148,8 +153,6 @@ class Life:
             work()
         except Crash:
             self.end()
-        except NotAllowed:
-            return
         except JournalConflict:
             self.end()
         except Defect as defect:

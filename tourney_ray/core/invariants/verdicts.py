@@ -161,7 +161,7 @@ def _ranking(
     order = sorted(due, key=lambda h: (-values[h] if task_type is TaskType.GRPO else values[h], register.rank(h)))
     if [r.hotkey for r in valid] != order:
         yield "its ranking is not in the order of the metric, or of registration where that is equal"
-    if [r.score for r in ranking] != _scores(len(valid), len(ranking)):
+    if [r.score for r in ranking] != _scores(len(valid), len(ranking), register.created.rules):
         yield "its scores are not those of the places"
 
 
@@ -176,11 +176,13 @@ def _sound(result: Evaluated) -> bool:
     return not result.refused and result.fine_tuned and math.isfinite(result.value)
 
 
-def _scores(valid: int, entrants: int) -> list[int]:
+def _scores(valid: int, entrants: int, rules: Rules) -> list[int]:
     if not valid:
-        return [0] * entrants
-    last = max(1, valid // 4) if valid > 8 else 0  # noqa: PLR2004 - RULES §7, written out
-    return [3] + [0] * (valid - 1 - last) + [-1] * last + [-1] * (entrants - valid)
+        return [rules.score_other] * entrants
+    share = max(1, int(valid * rules.penalised_share)) if valid > rules.penalised_above else 0
+    last = min(share, valid - 1)  # the best one is never among the last
+    middle = [rules.score_other] * (valid - 1 - last)
+    return [rules.score_best, *middle] + [rules.score_worst] * (last + entrants - valid)
 
 
 def _winner(book: _Book, place: _Match, task_type: TaskType, ranking: Sequence[e.Ranked]) -> str | None:
