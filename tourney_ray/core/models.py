@@ -239,6 +239,8 @@ class TrainingSpec(Record):
     nano_cpus: int = Field(gt=0)
     epoch: int = Field(ge=1)
     """Number of this lease of the training; a watcher with an older one is ignored."""
+    image_id: str = ""
+    """Of the image that was built from the tree, `sha256:…`; empty without containers, or while none is built."""
 
 
 class Trained(Record):
@@ -249,6 +251,8 @@ class Trained(Record):
     seconds: float = Field(ge=0)
     stopped_at_deadline: bool = False
     log_tail: str = ""
+    provenance: str = ""
+    """Digest of the record of where this comes from, in the operator's store of artifacts; empty where none is kept."""
 
 
 class Failed(Record):
@@ -259,6 +263,8 @@ class Failed(Record):
     reason: str
     seconds: float = Field(default=0.0, ge=0)
     log_tail: str = ""
+    provenance: str = ""
+    """As of a training that left something."""
 
 
 TrainingOutcome = Trained | Failed
