@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import events as e, leases, placement, plan as planning, settle, trainings
+from tourney_ray.core import events as e, leases, placement, plan as planning, settle, staging, trainings
 from tourney_ray.core.commands import Train
 from tourney_ray.core.models import AttemptStatus, Blame, TrainingSpec, TrainingStatus
 from tourney_ray.core.nodes import Lease
@@ -76,6 +76,7 @@ def lost_is_there(patch: pytest.MonkeyPatch) -> None:
 
     _room(patch, all_there)
     everywhere(patch, placement._check_suitable_gpus, lambda requirement, state: True)
+    everywhere(patch, staging.place_staged, lambda waiting, state, cluster: placement.place(waiting, state))
 
 
 def _room(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:

@@ -30,6 +30,7 @@ from tourney_ray.core.commands import (
     Release,
     RevealDrawSeed,
     RevealSecretSeed,
+    Stage,
     Train,
 )
 from tourney_ray.core.draw import commitment
@@ -52,7 +53,7 @@ from tourney_ray.driver.outcomes import (
 )
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.effects.balances import TransfersFile
-from tourney_ray.errors import TourneyError
+from tourney_ray.errors import Defect, TourneyError
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,8 @@ class RayDispatcher:
                 return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=self._secret(command)),)
             case PrepareTask():
                 return await self._prepare(command)
+            case Stage():
+                raise Defect(f"{command.command_id} was planned, and trainers of this cluster need no staging")
             case Train():
                 return await self._train(command)
             case Release():
