@@ -33,7 +33,7 @@ TOOLS = """
     gzip head hostname id kill ln ls mkdir mkfifo mknod mktemp mount mv nice nohup nproc od printf ps pwd readlink
     realpath rm rmdir sed seq setsid sh sha256sum sleep sort stat sync tail tar tee test timeout touch tr true
     truncate uname uniq wc whoami xargs yes
-""".split()
+"""
 """Those of them that this machine has."""
 
 REQUIRED_TOOLS = frozenset({"cat", "chmod", "cp", "dd", "env", "ln", "ls", "mkdir", "mv", "rm", "sh", "sleep"})
@@ -81,7 +81,7 @@ def site_folder() -> str:
 def tool_files() -> list[ImageFile]:
     """The shell and the tools that build steps call. Raises `ConfigError` where one is missing that has to be there."""
     files: list[ImageFile] = []
-    for tool in TOOLS:
+    for tool in TOOLS.split():
         if found := shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin"):
             real = Path(found).resolve()
             files.append(from_host(f"usr/bin/{real.name}", real))
