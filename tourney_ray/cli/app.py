@@ -12,6 +12,7 @@ import click
 
 from tourney_ray import __version__
 from tourney_ray.cli.acts import cancel, fence, reopen, retry
+from tourney_ray.cli.images import images
 from tourney_ray.errors import TourneyError, UserError
 
 
@@ -125,7 +126,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
     run_evaluate(as_json, **options)
 
 
-for _command in (cancel, retry, reopen, fence):
+for _command in (cancel, retry, reopen, fence, images):
     cli.add_command(_command)
 
 
