@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import skip_or_fail
+from tests.docker.bench import Bench
 from tests.docker.engine import PrivateEngine, private_engine, why_not
 from tourney_ray.effects.engine.connection import Engine, connect
+from tourney_ray.samples.base_image import ensure_base_image
 
 HERE = Path(__file__).parent
 
@@ -29,6 +31,21 @@ def engine(dockerd: PrivateEngine) -> Generator[Engine]:
     connection = connect(dockerd.host)
     yield connection
     connection.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(engine: Engine) -> str:
+    """The image with Python and a shell that small trainers are built on."""
+    return ensure_base_image(engine, tiny=True).image_id
+
+
+@pytest.fixture
+def bench(engine: Engine, tiny: str, tmp_path: Path) -> Generator[Bench]:
+    """A workbench of this test's own; whatever it leaves is removed."""
+    del tiny
+    bench = Bench(engine, tmp_path)
+    yield bench
+    bench.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

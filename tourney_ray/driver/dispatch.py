@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, RayError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tourney_ray.config import Settings
@@ -35,7 +35,7 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
-from tourney_ray.core.models import Blame, Failed, GpuRequirement
+from tourney_ray.core.models import Blame, Failed, GpuRequirement, TrainingOutcome
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.state import State
@@ -52,7 +52,9 @@ from tourney_ray.driver.outcomes import (
 )
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.effects.balances import TransfersFile
-from tourney_ray.errors import TourneyError
+from tourney_ray.effects.ports import Place
+from tourney_ray.effects.ran import Ran
+from tourney_ray.errors import NodeLost, TourneyError
 
 log = logging.getLogger(__name__)
 
@@ -63,26 +65,40 @@ NODES_FRESH = timedelta(seconds=1)
 ON_THE_HEAD = {"node:__internal_head__": 0.001}
 """Resource that ties the driver, and work on its files, to the node where they lie."""
 
+WATCHERS = 5
+"""How many watchers in a row may die on one attempt; after that its node counts as broken."""
+
 RETRY_S = 5.0
 """Pause before work that has no failure fact of its own (asking, announcing) is planned again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Tells the driver, by its name, that an attempt's code runs; pickled into the task."""
+    """Tells the driver, by its name, how an attempt goes on; pickled into the task. The `News` of its trainer.
+
+    It sends and does not wait: the training goes on whether or not a driver is there to listen.
+    """
 
     driver: str
     namespace: str
     command_id: str
 
-    def __call__(self) -> None:
-        """Send and do not wait: the training goes on whether or not a driver is there to listen."""
+    def running(self, gpu_indices: tuple[int, ...], image_id: str) -> None:
+        """Its code runs."""
         with contextlib.suppress(ValueError):
-            ray.get_actor(self.driver, self.namespace).progress.remote(self.command_id)
+            ray.get_actor(self.driver, self.namespace).progress.remote(self.command_id, gpu_indices, image_id)
+
+    def said(self, tail: str) -> None:
+        """The end of its log."""
+        with contextlib.suppress(ValueError):
+            ray.get_actor(self.driver, self.namespace).said.remote(self.command_id, tail)
 
 
-def _train(settings: Settings, command: Train, reporter: Reporter) -> Any:
-    return work.train(settings, command.spec, reporter)
+def _train(settings: Settings, command: Train, gpus: int, reporter: Reporter) -> TrainingOutcome | Ran:
+    """In the worker: `gpus` are all of the node's, of the training's type."""
+    indices = tuple(int(index) for index in ray.get_gpu_ids())
+    place = Place(driver=settings.name, node=command.node, gpus=gpus, indices=indices)
+    return work.train(settings, command.spec, place, reporter)
 
 
 class RayDispatcher:
@@ -213,24 +229,39 @@ class RayDispatcher:
         return (task_prepared(t, command, request.task_type, data, secret),)
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
-        requirement = command.spec.gpu_requirement
-        options: dict[str, Any] = {
-            "name": command.command_id,
-            "max_retries": 0,
-            "num_cpus": 0,
-            "num_gpus": requirement.gpus,
-            "resources": {requirement.gpu_type: requirement.gpus},
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(command.node, soft=False),
-        }
+        ended = await self._watch(command)
+        if not isinstance(ended, Ran):
+            return train_ended(command, ended)
+        gone = lease_ended(command, "its container is gone")
+        self._report(Outcome(command.command_id, (gone,), done=False))
+        collect = _on_node(work.collect, f"collect/{command.spec.attempt_id}", command.node)
+        return gone, attempt_ended(command, await collect.remote(self._settings, command.spec, ended))
+
+    async def _watch(self, command: Train) -> TrainingOutcome | Ran:
+        """What the watcher says at last. Where one dies and its node lives, another takes over."""
+        node = self._state().nodes.get(command.node)
+        if node is None:
+            raise NodeLost("its node is not there any more")
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
-        outcome = await REMOTE[_train].options(**options).remote(self._settings, command, reporter)
-        return train_ended(command, outcome)
+        arguments = self._settings, command, node.gpus[command.spec.gpu_requirement.gpu_type], reporter
+        for _ in range(WATCHERS - 1):
+            with contextlib.suppress(WorkerCrashedError):
+                return await self._watcher(command).remote(*arguments)
+            log.warning("the watcher of %s died: another one takes over", command.spec.attempt_id)
+        return await self._watcher(command).remote(*arguments)
+
+    def _watcher(self, command: Train) -> Any:
+        return _on_node(_train, command.command_id, command.node, **self._held(command))
+
+    def _held(self, command: Train) -> dict[str, Any]:
+        """What the watcher holds in Ray: nothing, once the lease has ended and only the outcome is missing."""
+        requirement = command.spec.gpu_requirement
+        if command.spec.attempt_id not in self._state().leases:
+            return {}
+        return {"num_gpus": requirement.gpus, "resources": {requirement.gpu_type: requirement.gpus}}
 
     async def _release(self, command: Release) -> tuple[e.Fact, ...]:
-        where = NodeAffinitySchedulingStrategy(command.node, soft=False)
-        task = REMOTE[work.release].options(
-            name=command.command_id, num_cpus=0, max_retries=0, scheduling_strategy=where
-        )
+        task = _on_node(work.release, command.command_id, command.node)
         return (lease_ended(command, await task.remote(self._settings, command.spec)),)
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
@@ -279,9 +310,15 @@ def log_defect(error: BaseException) -> None:
 
 REMOTE: dict[Callable[..., Any], Any] = {
     function: ray.remote(function)
-    for function in (work.vet_repository, work.ask_and_vet, work.prepare, work.release, _train)
+    for function in (work.vet_repository, work.ask_and_vet, work.prepare, work.collect, work.release, _train)
 }
 """Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""
+
+
+def _on_node(function: Callable[..., Any], name: str, node: str, **held: Any) -> Any:
+    """The task on that very node, or nowhere."""
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, scheduling_strategy=where, **held)
 
 
 def _task(function: Callable[..., Any], name: str) -> Any:

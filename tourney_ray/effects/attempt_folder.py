@@ -13,11 +13,13 @@ import re
 import shutil
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tourney_ray.core.models import Failed, Record, Trained, TrainingOutcome, TrainingSpec
 from tourney_ray.effects.processes import ProcessMark, this_machine
 from tourney_ray.errors import StorageUnavailable
+
+Note = TypeVar("Note", bound=Record)
 
 
 class Started(Record):
@@ -112,6 +114,21 @@ class AttemptFolder:
         finally:
             staged.unlink()
         return outcome
+
+    def note(self, kind: type[Note]) -> Note | None:
+        """What was noted of that kind; None when nothing was."""
+        path = self._note_path(kind)
+        return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def write_note(self, note: Record) -> None:
+        """Keep a note, one of its kind, in one step."""
+        path = self._note_path(type(note))
+        staged = self._staged(path)
+        staged.write_text(note.model_dump_json(), encoding="utf-8")
+        staged.replace(path)
+
+    def _note_path(self, kind: type[Record]) -> Path:
+        return self.path / f"{kind.__name__.lower()}.json"
 
     def _read_ended(self) -> Ended:
         return Ended.model_validate_json(self._ended.read_bytes())

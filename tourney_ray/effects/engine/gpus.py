@@ -1,6 +1,6 @@
 """Which of a node's GPUs a training gets: the labels of its running containers are the truth of what is taken.
 
-Guarantee: under the node's lock, no two containers hold the same GPU (RAY.md rule 4).
+Guarantee: under the node's lock, no two containers hold the same GPU.
 """
 
 from __future__ import annotations

@@ -78,6 +78,10 @@ class Limits:
     log_files: int = 2
     grace_s: float = 10.0
     """Between the polite request to stop and the kill."""
+    look_s: float = 5.0
+    """How often the size of what a container writes and its last words are looked at: no event tells of them."""
+    look_s: float = 5.0
+    """How often the size of what a container writes and its last words are looked at: no event tells of them."""
     layer_bytes: int = 20 * GIB
     """What the container may write outside its mounts."""
     output_bytes: int = 100 * GIB

@@ -87,7 +87,7 @@ class OutputDisk:
             _run("mount", "-o", f"remount,ro,{OPTIONS}", str(self._point))
 
     def release(self) -> None:
-        """Remove it and all that it holds, once the container is gone: while it is used, raises `StorageUnavailable`."""
+        """Remove it and what it holds, once the container is gone; raises `StorageUnavailable` while it is used."""
         with _told(self._folder, "removed"):
             while os.path.ismount(self._point):
                 _run("umount", str(self._point))
