@@ -116,6 +116,14 @@ def test_what_is_the_miners_own_fault(yard: Yard, name: str) -> None:
         yard.build(dockerfile)
 
 
+def test_a_build_leaves_other_containers_alone(yard: Yard) -> None:
+    other = yard.engine.client.containers.run("tourney/tiny-base", ["sleep", "600"], network_mode="none", detach=True)
+    with pytest.raises(ImageBuildFailed):
+        yard.build("FROM tourney/tiny-base\nRUN exit 3\n")
+    assert yard.engine.client.containers.get(str(other.id)).status == "running"
+    other.remove(force=True)
+
+
 def test_a_dockerfile_that_is_a_link(yard: Yard, tmp_path: Path) -> None:
     tree = "e" * 40
     path = tmp_path / tree / dockerfile_name("text")

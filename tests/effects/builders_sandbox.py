@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, TrainingOutcome, TrainingSpec
+from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.collect import OutputCaps
 from tourney_ray.effects.sandbox import Kind, SandboxTrainer
 from tourney_ray.effects.tree import folder_tree_hash
@@ -25,8 +26,34 @@ output.mkdir(parents=True)
 """Beginning of a script that finds its folders as the contract tells it."""
 
 
-def nothing() -> None:
-    """An `on_start` that does nothing."""
+@dataclass(frozen=True)
+class Told:
+    """The news of a training: calls `on_start` when its code runs."""
+
+    on_start: Callable[[], object]
+
+    def running(self, gpu_indices: tuple[int, ...], image_id: str) -> None:
+        assert (gpu_indices, image_id) == ((), "")
+        self.on_start()
+
+    def said(self, tail: str) -> None:
+        raise AssertionError(tail)
+
+
+def _nothing() -> None:
+    pass
+
+
+nothing = Told(_nothing)
+"""News for nobody."""
+
+
+def _never() -> None:
+    raise AssertionError("it started")
+
+
+NEVER_STARTS = Told(_never)
+"""News of a training that may not start."""
 
 
 @dataclass
@@ -60,6 +87,15 @@ class World:
     @property
     def work(self) -> Path:
         return self.folder / "work"
+
+    @property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(str(self.root / "artifacts"))
+
+    def checkpoint(self, outcome: TrainingOutcome) -> Path:
+        """The folder that a training left."""
+        assert isinstance(outcome, Trained), outcome
+        return checked_out(self.store, outcome.checkpoint, self.folder / "checkouts")
 
     def trainer(self, max_seconds: float | None = None, caps: OutputCaps | None = None) -> SandboxTrainer:
         return SandboxTrainer(self.root, self.work, frozenset(self.trees), self.kind, max_seconds, caps)
@@ -97,11 +133,11 @@ class World:
         script: str,
         max_seconds: float | None = None,
         caps: OutputCaps | None = None,
-        on_start: Callable[[], None] = nothing,
+        on_start: Callable[[], object] = _nothing,
     ) -> TrainingOutcome:
         """The outcome of a training that is `script`."""
         source = self.source(script)
-        return self.trainer(max_seconds, caps).train(self.spec(source), source, on_start)
+        return self.trainer(max_seconds, caps).train(self.spec(source), source, Told(on_start))
 
 
 def task_data() -> TaskData:

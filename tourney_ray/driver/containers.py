@@ -104,7 +104,7 @@ def _record(settings: Settings, spec: TrainingSpec, ran: Ran) -> Provenance:
         update={
             "source": record.source.model_copy(update=source),
             "inputs": record.inputs.model_copy(update={"model_sha256": model}),
-            "held_to": Bounds(hours=spec.hours_to_complete, **ran.held_to),
+            "held_to": Bounds.model_validate({"hours": spec.hours_to_complete, **ran.held_to}),
             "machine": Machine(
                 gpu_type=spec.gpu_requirement.gpu_type, gpu_indices=ran.gpu_indices, engine="docker", **ran.machine
             ),

@@ -166,7 +166,7 @@ def _end(builder: subprocess.Popen[bytes]) -> None:
 
 
 def remove_steps(engine: Engine, group: str = "") -> None:
-    """Remove the containers of a build's steps: of the one in that group, else of all builds that are over.
+    """Remove the containers of steps: of the build in that group, and of all builds that are over.
 
     The engine does it itself when a build is cancelled, a moment later; it does not when it dies meanwhile.
     """
@@ -174,7 +174,7 @@ def remove_steps(engine: Engine, group: str = "") -> None:
         for one in engine.client.api.containers(all=True):
             try:
                 parent = str(engine.client.api.inspect_container(one["Id"])["HostConfig"]["CgroupParent"])
-                if parent == group or (not group and parent.startswith(f"/{PARENT}/") and not is_bounded(parent)):
+                if parent.startswith(f"/{PARENT}/") and (parent == group or not is_bounded(parent)):
                     engine.client.api.remove_container(one["Id"], force=True, v=True)
             except APIError as error:
                 if error.status_code not in (NOT_FOUND, CONFLICT):  # the engine removes it at this very moment
