@@ -19,7 +19,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 import docker
+import psutil
 from docker.errors import DockerException
+from requests import RequestException
 
 DISK_GIB = 12
 START_S = 60.0
@@ -87,8 +89,13 @@ class PrivateEngine:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End the daemon, politely or not; with live-restore its containers go on."""
         assert self._daemon is not None
-        self._daemon.send_signal(number)
-        self._daemon.wait(STOP_S)
+        helper = self.folder / "exec" / "containerd" / "containerd.pid"
+        with _opened(int(helper.read_text())) as containerd:
+            self._daemon.send_signal(number)
+            self._daemon.wait(STOP_S)
+            if number is signal.SIGKILL:  # which its helper follows a moment later
+                select.select([containerd], [], [], STOP_S)
+                helper.unlink()
         self._daemon = None
 
     def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -99,10 +106,11 @@ class PrivateEngine:
     def close(self) -> None:
         """Remove everything: containers, daemon, mounts, disk."""
         if self._daemon is not None:
-            with contextlib.suppress(DockerException), contextlib.closing(self.client()) as client:
+            with contextlib.suppress(DockerException, RequestException), contextlib.closing(self.client()) as client:
                 for container in client.containers.list(all=True):
                     container.remove(force=True, v=True)
-            self.stop()
+            self._daemon.terminate()
+            self._daemon.wait(STOP_S)
         _end_orphans(self.folder)
         for mount in reversed(mounts_below(self.folder)):
             _run("umount", mount)
@@ -162,21 +170,21 @@ def mounts_below(folder: Path) -> list[str]:
 
 
 def _end_orphans(folder: Path) -> None:
-    """Kill what a daemon that was killed left behind: its containerd and the shims of containers."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if words[0].rpartition(b"/")[2].startswith(b"containerd") and any(str(folder).encode() in w for w in words):
-                _kill(int(entry.name))
+    """Kill what a daemon that was killed left behind: its containerd, the shims, and what runs in containers."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or [""]
+        if Path(words[0]).name.startswith("containerd") and any(str(folder) in word for word in words):
+            for one in (*process.children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+                    one.wait(STOP_S)
 
 
-def _kill(pid: int) -> None:
+@contextlib.contextmanager
+def _opened(pid: int) -> Generator[int]:
     descriptor = os.pidfd_open(pid)
     try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        select.select([descriptor], [], [], STOP_S)
+        yield descriptor
     finally:
         os.close(descriptor)
 
