@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tourney_ray.core.models import (
     TrainingSpec,
 )
 from tourney_ray.driver import work
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.attempt_folder import AttemptFolder
 from tourney_ray.effects.tree import folder_tree_hash
 from tourney_ray.errors import (
@@ -86,14 +88,15 @@ def nothing() -> None:
     """Nobody listens."""
 
 
-def test_a_training_leaves_its_checkpoint_below_the_data_folder(
-    settings: Settings, miners_repo: Callable[[str], Path]
-) -> None:
+def test_a_training_leaves_its_checkpoint_in_the_store(settings: Settings, miners_repo: Callable[[str], Path]) -> None:
     started: list[bool] = []
     outcome = work.train(settings, spec(miners_repo(SAVES)), lambda: started.append(True))
     assert isinstance(outcome, Trained), outcome
     assert started == [True]
-    assert (settings.data / outcome.checkpoint / "model.safetensors").read_bytes() == b"weights"
+    folder = checked_out(
+        ArtifactStore(str(settings.data / "artifacts")), outcome.checkpoint, settings.data / "checkouts"
+    )
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_an_attempt_that_has_ended_is_taken_over_and_not_run_again(
@@ -191,4 +194,8 @@ def test_the_evaluator_says_why_it_could_not_tell(settings: Settings) -> None:
     command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", task_data(), 1, 0)
     said = work.EvaluatorWorker(settings).evaluate(command, b"\0" * 32)
     assert isinstance(said, str)
-    assert "no checkpoint at" in said
+    assert "no checkpoint at 'checkpoints/gone'" in said
+    absent = dataclasses.replace(command, checkpoint=f"sha256:{'a' * 64}")
+    said = work.EvaluatorWorker(settings).evaluate(absent, b"\0" * 32)
+    assert isinstance(said, str)
+    assert f"object {'a' * 64} is not in" in said

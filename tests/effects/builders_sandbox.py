@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, TrainingOutcome, TrainingSpec
+from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.collect import OutputCaps
 from tourney_ray.effects.sandbox import Kind, SandboxTrainer
 from tourney_ray.effects.tree import folder_tree_hash
@@ -60,6 +61,15 @@ class World:
     @property
     def work(self) -> Path:
         return self.folder / "work"
+
+    @property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(str(self.root / "artifacts"))
+
+    def checkpoint(self, outcome: TrainingOutcome) -> Path:
+        """The folder that a training left."""
+        assert isinstance(outcome, Trained), outcome
+        return checked_out(self.store, outcome.checkpoint, self.folder / "checkouts")
 
     def trainer(self, max_seconds: float | None = None, caps: OutputCaps | None = None) -> SandboxTrainer:
         return SandboxTrainer(self.root, self.work, frozenset(self.trees), self.kind, max_seconds, caps)

@@ -29,6 +29,7 @@ from tourney_ray.core.models import (
     TrainingSpec,
 )
 from tourney_ray.core.tasks import TaskRequest
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.findings import explain
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
@@ -123,8 +124,7 @@ def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) 
     try:
         trainer = sandbox(settings)
         adopted = trainer.adopt(spec)
-        outcome = adopted or trainer.train(spec, _frozen_tree(settings, spec), on_start)
-        return _below(settings.data, outcome)
+        return adopted or trainer.train(spec, _frozen_tree(settings, spec), on_start)
     except MinerFault as fault:
         return Failed(blame=Blame.MINER, kind=fault.kind, reason=fault.message)
     except TourneyError as fault:
@@ -147,13 +147,14 @@ class EvaluatorWorker:
     def __init__(self, settings: Settings) -> None:
         from tourney_ray.evaluation.worker import WarmEvaluator
 
-        self._root = settings.data
+        self._checkouts = settings.data / "checkouts"
+        self._store = ArtifactStore(str(settings.data / "artifacts"))
         self._evaluator = WarmEvaluator(settings.data)
 
     def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
         """The metric of the command's checkpoint, or why the evaluator could not tell."""
         try:
-            checkpoint = self._root / command.checkpoint
+            checkpoint = checked_out(self._store, command.checkpoint, self._checkouts)
             return self._evaluator.evaluate(command.task_type, command.data, checkpoint, seed)
         except PlatformFault as fault:
             return fault.message
@@ -197,10 +198,3 @@ def _frozen_tree(settings: Settings, spec: TrainingSpec) -> Path:
     if fetched.tree_hash != spec.tree_hash:
         raise PlatformFault(f"{spec.repo} at {spec.commit} holds tree {fetched.tree_hash}, vetted was {spec.tree_hash}")
     return fetched.path
-
-
-def _below(root: Path, outcome: TrainingOutcome) -> TrainingOutcome:
-    """The outcome with its checkpoint's path taken from the operator's data folder, which may move."""
-    if isinstance(outcome, Failed):
-        return outcome
-    return outcome.model_copy(update={"checkpoint": str(Path(outcome.checkpoint).relative_to(root))})

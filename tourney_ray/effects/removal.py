@@ -29,7 +29,7 @@ def remove_tree(path: Path) -> None:
         _empty(out_of_sight)
         out_of_sight.rmdir()
     else:
-        out_of_sight.unlink()
+        out_of_sight.unlink(missing_ok=True)
 
 
 def _empty(folder: Path) -> None:
