@@ -44,7 +44,7 @@ FACTS = EngineFacts(
     rootless=False,
 )
 IMAGE = f"sha256:{'ab' * 32}"
-MOUNTS = Mounts(Path("/w/cache"), Path("/w/output"))
+MOUNTS = Mounts(Path("/w/cache"), Path("/w/output"), Path("/w/etc"))
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +113,12 @@ def test_the_contract_is_passed_on_whole_and_nothing_else(spec: TrainingSpec) ->
     assert given["environment"] == contract_environment(spec)
 
 
-def test_two_folders_are_mounted_and_one_of_them_is_writable(spec: TrainingSpec) -> None:
+def test_of_all_that_is_mounted_one_folder_is_writable(spec: TrainingSpec) -> None:
     mounts = [(m["Type"], m["Source"], m["Target"], bool(m.get("ReadOnly"))) for m in options(spec)["mounts"]]
     assert mounts == [
+        ("bind", "/w/etc/hosts", "/etc/hosts", True),
+        ("bind", "/w/etc/hostname", "/etc/hostname", True),
+        ("bind", "/w/etc/resolv.conf", "/etc/resolv.conf", True),
         ("bind", "/w/cache", "/cache", True),
         ("bind", "/w/output", "/app/checkpoints", False),
     ]

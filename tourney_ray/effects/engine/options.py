@@ -16,6 +16,7 @@ from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 from tourney_ray.core.models import TrainingSpec
 from tourney_ray.effects import contract
 from tourney_ray.effects.engine.connection import EngineFacts
+from tourney_ray.effects.engine.etc_files import ETC_FILES, HOSTNAME
 from tourney_ray.effects.engine.labels import OurLabels, container_name, labels_of, parse_labels
 from tourney_ray.effects.engine.seccomp import seccomp_profile
 from tourney_ray.errors import ConfigError, EngineDown
@@ -44,7 +45,6 @@ LEAST_MEM_BYTES = 64 * MIB
 WIDE_GPUS = 4
 """From so many GPUs on, a training's processes share `shm_wide_bytes`."""
 
-HOSTNAME = "trainer"
 STRICT_USER = "1000:1000"
 
 PROFILE_LABEL = "tourney.profile"
@@ -113,6 +113,8 @@ class Mounts:
     """Read-only at /cache: `models/…` and `datasets/…` of this task alone, with no mount below it."""
     checkpoints: Path
     """Writable at /app/checkpoints."""
+    etc: Path
+    """Its files read-only in /etc, where the engine's own would be writable without bound."""
 
 
 def asks_for_strict(image_labels: dict[str, str] | None) -> bool:
@@ -234,7 +236,12 @@ def _devices(limits: Limits, gpus: tuple[int, ...]) -> dict[str, Any]:
 
 def _mounts(mounts: Mounts) -> list[Mount]:
     """Binds only, which fail where the folder is missing; the engine would make one, as root, for a volume."""
+    etc = [
+        Mount(f"/etc/{name}", str(mounts.etc / name), type="bind", read_only=True, propagation="rprivate")
+        for name in ETC_FILES
+    ]
     return [
+        *etc,
         Mount(contract.CACHE, str(mounts.cache), type="bind", read_only=True, propagation="rprivate"),
         Mount(CHECKPOINTS, str(mounts.checkpoints), type="bind", propagation="rprivate"),
     ]

@@ -20,6 +20,7 @@ from tourney_ray.effects.attempt_folder import AttemptFolder
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.containers import Container, Containers
 from tourney_ray.effects.engine.ending import Ending, Stopped, failure, not_started
+from tourney_ray.effects.engine.etc_files import write_etc
 from tourney_ray.effects.engine.events import Feed
 from tourney_ray.effects.engine.gpus import choose, node_lock, taken_by
 from tourney_ray.effects.engine.labels import OurLabels, labels_of
@@ -132,7 +133,7 @@ class ContainerTrainer:
     def _created(self, spec: TrainingSpec, place: Place, output: Path) -> str:
         """A container with GPUs of its own: made under the node's lock, since its labels are what holds them."""
         strict = self._is_strict(spec)
-        mounts = Mounts(cache=self._cache.folder(spec), checkpoints=output)
+        mounts = Mounts(self._cache.folder(spec), output, write_etc(self._work / "etc"))
         with node_lock(self._work):
             labels = self._labels(spec, place)
             facts, limits = self._engine.facts, self._limits
