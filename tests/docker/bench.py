@@ -145,9 +145,11 @@ class Bench:
         return self.run_image(self.image(script, dockerfile), **spec)
 
     def run_image(self, image_id: str, **spec: object) -> Ran | TrainingOutcome:
-        wanted = self.spec(image_id, **spec)  # pyright: ignore[reportArgumentType]
-        self.stage(wanted)
-        return self.trainer().train(wanted, self.place(), Heard())
+        return self.run_spec(self.spec(image_id, **spec))  # pyright: ignore[reportArgumentType]
+
+    def run_spec(self, spec: TrainingSpec) -> Ran | TrainingOutcome:
+        self.stage(spec)
+        return self.trainer().train(spec, self.place(), Heard())
 
     def saved(self, spec: TrainingSpec, name: str) -> str:
         """What the file of that name in the contract's output folder says."""

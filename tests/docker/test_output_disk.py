@@ -158,10 +158,15 @@ def test_a_crash_at_any_step_is_made_good(place: Path, monkeypatch: pytest.Monke
             raise Crash
 
     disk = OutputDisk(place / "a", 16 * MIB, 100)
-    with monkeypatch.context() as patched, contextlib.suppress(Crash):
-        patched.setattr(output_disk, "_run", crashing)
+
+    def prepare_and_release() -> None:
         disk.prepare()
         disk.release()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(output_disk, "_run", crashing)
+        with pytest.raises(Crash):
+            prepare_and_release()
     (OutputDisk(place / "a", 16 * MIB, 100).prepare() / "x").touch()
     OutputDisk(place / "a", 16 * MIB, 100).release()
     assert list(place.iterdir()) == []

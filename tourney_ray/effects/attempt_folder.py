@@ -76,7 +76,10 @@ class AttemptFolder:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile would keep it otherwise
 
     def begin(self) -> None:
         """Make the folder anew, with an empty folder for checkpoints."""
