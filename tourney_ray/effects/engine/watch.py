@@ -64,11 +64,17 @@ class Watch:
         """Watch until the container has ended. Raises `EngineDown` when it can be neither seen nor stopped."""
         while True:
             self._wait_for_news(feed)
-            container = self._containers.inspect(self._id)
+            try:
+                container = self._containers.inspect(self._id)
+                reason = self._reason() if container and container.runs else None
+            except EngineDown:  # it went away at this very moment; the feed tells when it is back
+                self._away = self._was_away = True
+                self._need_patience()
+                continue
             if container is None or not container.runs:
                 return Watched(container, None, self._outsider, self._was_away, 0.0)
             self._was_away = False
-            if reason := self._reason():
+            if reason:
                 self._containers.stop(self._id, self._limits.grace_s)
                 return Watched(self._containers.inspect(self._id), reason, False, False, max(0.0, self._late_s))
 
@@ -79,6 +85,8 @@ class Watch:
             event = feed.next(AWAY_S if self._away else due_s)
             if event is not None:
                 self._note(event)
+            elif self._away:  # a feed that hears nothing says so more often: the engine is there
+                self._away = False
             if self._away:
                 self._need_patience()
             elif event is None or event.action in ("listening", "die", "destroy"):
