@@ -30,6 +30,33 @@ def test_a_training_that_ends_well(bench: Bench) -> None:
     assert bench.left() == []
 
 
+def test_an_image_written_as_public_miners_write_theirs(bench: Bench) -> None:
+    """As root, with a workspace and a data set of its own, copied to the output at the end."""
+    script = SAVING + (
+        "import shutil\nassert os.getuid() == 0\n"
+        "shutil.copytree('/cache/datasets', '/dataset/mine')\n"
+        "open('/workspace/axolotl/outputs/model', 'w').write('weights')\n"
+        "shutil.copytree('/workspace/axolotl/outputs', output, dirs_exist_ok=True)\n"
+    )
+    image = bench.image(script, DOCKERFILE + "RUN mkdir -p /workspace/axolotl/outputs /dataset\n")
+    spec = bench.spec(image)
+    ran = bench.run_spec(spec)
+    assert isinstance(ran, Ran)
+    assert ran.failed is None, ran
+    assert bench.saved(spec, "model") == "weights"
+
+
+def test_the_strict_profile_is_for_images_that_ask_for_it(bench: Bench) -> None:
+    script = SAVING + "(output / 'model').write_text(str(os.getuid()))\nopen('/workspace/x', 'w')"
+    ran = bench.run(script, DOCKERFILE + "LABEL tourney.profile=strict\n")
+    assert isinstance(ran, Ran)
+    assert ran.failed is not None
+    assert "Read-only file system" in ran.failed.reason
+    spec = bench.spec(bench.image(script.partition("open(")[0], DOCKERFILE + "LABEL tourney.profile=strict\n"), "hk-2")
+    assert isinstance(bench.run_spec(spec), Ran)
+    assert bench.saved(spec, "model") == "1000"
+
+
 def test_a_training_that_crashes_is_the_miners_fault(bench: Bench) -> None:
     ran = bench.run("import sys; print('no such\\x1b[2J layer'); sys.exit(3)")
     assert isinstance(ran, Ran)

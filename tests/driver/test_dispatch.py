@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
 
 from tests.driver.scripted import OpenRig, trains
-from tourney_ray.config import Settings
+from tourney_ray.config import Sandbox, Settings
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Release, Train
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome
 from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.state import State
-from tourney_ray.driver import dispatch, work
+from tourney_ray.driver import dispatch, tasks, work
 from tourney_ray.driver.dispatch import RETRY_S, RayDispatcher
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.effects.ran import Ran
@@ -64,6 +65,7 @@ class Desk:
 
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self._outcomes: asyncio.Queue[Any] = asyncio.Queue()
+        self.settings = settings
         self._monkeypatch = monkeypatch
         self.pauses: list[float] = []
         self.progress: list[e.Fact] = []
@@ -73,10 +75,10 @@ class Desk:
 
     async def ended(self, command: Train | Release, *answers: Any, collected: Any = None) -> tuple[e.Fact, ...]:
         """The facts that come of a command whose task gives these answers, one after the other, the last for ever."""
-        function: Any = dispatch._train if isinstance(command, Train) else work.release
+        function: Any = tasks.train if isinstance(command, Train) else work.release
         self.task = Task(*answers)
-        self._monkeypatch.setitem(dispatch.REMOTE, function, self.task)
-        self._monkeypatch.setitem(dispatch.REMOTE, work.collect, Task(collected))
+        self._monkeypatch.setitem(tasks.REMOTE, function, self.task)
+        self._monkeypatch.setitem(tasks.REMOTE, work.collect, Task(collected))
         self._monkeypatch.setattr(dispatch.asyncio, "sleep", self._pause)
         self.dispatcher.dispatch(command)
         while True:
@@ -174,6 +176,20 @@ async def test_a_node_that_is_forgotten_is_a_fault_of_the_platform(desk: Desk, t
     assert isinstance(ended, e.AttemptEnded)
     assert isinstance(ended.outcome, Failed)
     assert (ended.outcome.blame, ended.outcome.kind) == (Blame.PLATFORM, "node_lost")
+
+
+async def test_every_new_node_is_looked_over_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = desk.settings.model_copy(update={"sandbox": Sandbox(kind="docker")})
+    dispatcher = RayDispatcher(docker, State, lambda _: None, "tests")
+    reaping = Task(["task/hk/1"])
+    monkeypatch.setitem(tasks.REMOTE, work.reap, reaping)
+    monkeypatch.setattr(dispatch, "NODES_FRESH", timedelta(0))
+    seen = {"NodeID": NODE, "Resources": {"H100": 8.0}, "Alive": True}
+    monkeypatch.setattr(dispatch.ray, "nodes", lambda: [seen, seen | {"NodeID": "head", "Resources": {"CPU": 4.0}}])
+    for _ in range(3):
+        dispatcher.cluster()
+    await asyncio.gather(*dispatcher._tasks)
+    assert reaping.held == [{}]
 
 
 async def test_a_release_says_how_it_is_known(desk: Desk, release: Release) -> None:

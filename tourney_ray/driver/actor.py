@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -133,6 +133,10 @@ class Driver:
         self._tails[command_id.removeprefix("train/")] = tail[-TAIL_LENGTH:]
         while len(self._tails) > TAILS:
             del self._tails[next(iter(self._tails))]
+
+    async def leased(self, attempt_ids: Collection[str]) -> list[str]:
+        """Those of the attempts that hold GPUs at this moment; a node asks before it removes a container."""
+        return [attempt_id for attempt_id in attempt_ids if attempt_id in self._journal.state.leases]
 
     async def tail(self, attempt_id: str) -> str:
         """The end of an attempt's log, as far as this driver has heard of it; empty when it has not."""

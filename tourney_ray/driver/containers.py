@@ -6,7 +6,9 @@ Each step may be repeated, by whoever watches the attempt next: what is there al
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 from tourney_ray.config import Settings
@@ -18,6 +20,7 @@ from tourney_ray.effects.engine.build import BuiltImage, build_image
 from tourney_ray.effects.engine.builder import BuildLimits
 from tourney_ray.effects.engine.connection import Engine, connect
 from tourney_ray.effects.engine.options import Limits
+from tourney_ray.effects.engine.reaper import Leased, reap
 from tourney_ray.effects.engine.trainer import ContainerTrainer, output_of
 from tourney_ray.effects.keeping import Remains, keep_failure, keep_remains
 from tourney_ray.effects.ports import News, Place
@@ -38,7 +41,8 @@ def train(settings: Settings, spec: TrainingSpec, source: Path, place: Place, ne
         cache = TaskCache(settings.state / "cache", settings.data)
         cache.place(spec)
         trainer = ContainerTrainer(engine, _work(settings), cache, limits_of(settings))
-        return trainer.train(spec.model_copy(update={"image_id": built.image_id}), place, news)
+        ours = replace(place, driver=driver_label(settings))
+        return trainer.train(spec.model_copy(update={"image_id": built.image_id}), ours, news)
 
 
 def collect(settings: Settings, spec: TrainingSpec, ran: Ran) -> TrainingOutcome:
@@ -64,6 +68,17 @@ def release(settings: Settings, spec: TrainingSpec) -> str:
     with _engine(settings) as engine:
         cache = TaskCache(settings.state / "cache", settings.data)
         return ContainerTrainer(engine, _work(settings), cache, limits_of(settings)).release(spec)
+
+
+def reap_node(settings: Settings, leased: Leased) -> list[str]:
+    """The attempts whose containers were removed here, for they hold no GPUs any more. Raises `PlatformFault`."""
+    with _engine(settings) as engine:
+        return reap(engine, driver_label(settings), leased)
+
+
+def driver_label(settings: Settings) -> str:
+    """Whose containers they are: two drivers of one name, with journals of their own, may share an engine."""
+    return f"{settings.name}-{hashlib.sha256(str(settings.state).encode()).hexdigest()[:12]}"
 
 
 def limits_of(settings: Settings) -> Limits:

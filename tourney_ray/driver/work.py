@@ -33,6 +33,7 @@ from tourney_ray.core.tasks import TaskRequest
 from tourney_ray.driver import containers
 from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.balances import TransfersFile
+from tourney_ray.effects.engine.reaper import Leased
 from tourney_ray.effects.findings import explain
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
@@ -162,6 +163,14 @@ def release(settings: Settings, spec: TrainingSpec) -> str:
     if settings.sandbox.kind == "docker":
         return containers.release(settings, spec)
     return sandbox(settings).release(spec)
+
+
+def reap(settings: Settings, leased: Leased) -> list[str]:
+    """Remove what is left on this node of attempts that hold no GPUs any more; their ids.
+
+    `leased` says which of some attempts hold GPUs at this moment. Raises `PlatformFault`.
+    """
+    return containers.reap_node(settings, leased) if settings.sandbox.kind == "docker" else []
 
 
 class EvaluatorWorker:
