@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tourney_ray.effects.engine.build import BuiltImage, build_image
 from tourney_ray.effects.engine.build_bounds import GROUPS
 from tourney_ray.effects.engine.builder import BuildLimits, dockerfile_name
 from tourney_ray.effects.engine.connection import Engine, connect
+from tourney_ray.effects.engine.containers import Container, Containers
 from tourney_ray.errors import EngineDown, ImageBuildFailed
 
 MIB = 2**20
@@ -124,6 +127,53 @@ def test_a_build_leaves_other_containers_alone(yard: Yard) -> None:
     other.remove(force=True)
 
 
+def test_words_of_the_engine_in_a_step_excuse_nobody(yard: Yard) -> None:
+    with pytest.raises(ImageBuildFailed, match="at step 2"):
+        yard.build("FROM tourney/tiny-base\nRUN echo connection reset; echo error during connect: EOF; false\n")
+
+
+def test_another_miners_image_is_no_base(yard: Yard) -> None:
+    other = yard.build("FROM tourney/tiny-base\nRUN echo secret > /recipe\n")
+    with pytest.raises(ImageBuildFailed, match="which is another miner's image"):
+        yard.build(f"FROM tourney/miner:text-{other.tree_hash}\n")
+    with pytest.raises(ImageBuildFailed, match="which is another miner's image"):
+        yard.build(f"FROM tourney/tiny-base\nCOPY --from={other.image_id} /recipe /recipe\n")
+
+
+def test_what_the_engine_would_fetch_is_refused(yard: Yard) -> None:
+    with pytest.raises(ImageBuildFailed, match="has the engine fetch or share something"):
+        yard.build("FROM tourney/tiny-base\nADD http://169.254.169.254/latest /x\n")
+
+
+def test_a_step_of_a_build_cannot_pass_for_a_training(yard: Yard) -> None:
+    forged = "driver=d tournament=t task=victim hotkey=h attempt=a epoch=1 node=n gpu_type=H100 gpus=0"
+    labels = " ".join(f"tourney.{word}" for word in forged.split())
+    seen: list[list[Container]] = []
+    with closing(yard.engine.stream_client()) as client:
+        events = client.api.events(filters={"event": "start", "label": "tourney.task=victim"}, decode=True)
+        looking = threading.Thread(target=lambda: (next(events), seen.append(Containers(yard.engine).ours())))
+        looking.start()
+        yard.build(f"FROM tourney/tiny-base\nLABEL {labels}\nRUN sleep 1\n")
+        looking.join(10)
+        events.close()
+    assert seen == [[]]
+
+
+def test_a_build_whose_watcher_is_killed_is_ended_by_the_next(yard: Yard) -> None:
+    watcher = os.fork()
+    if watcher == 0:
+        with contextlib.closing(connect(yard.engine.host)) as own:
+            Yard(own, yard.folder / "other").build("FROM tourney/tiny-base\nRUN sleep 1000\n")
+        os._exit(1)
+    with closing(yard.engine.stream_client()) as client:
+        events = client.api.events(filters={"type": "container", "event": "start"}, decode=True)
+        next(events)
+        os.kill(watcher, signal.SIGKILL)
+        os.waitpid(watcher, 0)
+        events.close()
+    assert yard.build("FROM tourney/tiny-base\nRUN true\n").image_id
+
+
 def test_a_dockerfile_that_is_a_link(yard: Yard, tmp_path: Path) -> None:
     tree = "e" * 40
     path = tmp_path / tree / dockerfile_name("text")
@@ -154,14 +204,11 @@ def test_a_preloaded_library_is_the_images_own_affair(yard: Yard) -> None:
     assert yard.build("FROM tourney/tiny-base\nENV LD_PRELOAD=/nothing.so\n").image_id
 
 
-def test_an_engine_that_dies_meanwhile_is_the_platforms_fault(
-    dockerd: PrivateEngine, yard: Yard, tmp_path: Path
-) -> None:
-    del yard
-    with contextlib.closing(connect(dockerd.host)) as own:
-        place = Yard(own, tmp_path)
-        killer = threading.Timer(1.5, dockerd.restart)
-        killer.start()
-        with pytest.raises(EngineDown):
-            place.build("FROM tourney/tiny-base\nRUN sleep 20\n")
-        killer.join()
+def test_an_engine_that_dies_is_the_platforms_fault(dockerd: PrivateEngine, yard: Yard) -> None:
+    """What it leaves of the build's step is removed by the next build."""
+    killer = threading.Timer(1.5, dockerd.restart)
+    killer.start()
+    with pytest.raises(EngineDown):
+        yard.build("FROM tourney/tiny-base\nRUN sleep 20\n")
+    killer.join()
+    assert yard.build("FROM tourney/tiny-base\nRUN true\n").image_id

@@ -67,7 +67,7 @@ def build_image(
             remove_steps(engine)
             with bounded(engine.facts, limits.mem_bytes, limits.pids) as group:
                 image_id = Build(engine, kind, tree_hash, source, log, limits).run(group)
-            _check(engine, image_id, bases, limits)
+        _check(engine, image_id, bases, limits)
         return BuiltImage(
             image_id=image_id,
             tree_hash=tree_hash,
@@ -97,12 +97,14 @@ def _dockerfile(source: Path, kind: str) -> tuple[Dockerfile, bytes]:
     dockerfile = parse(content.decode("utf-8", errors="replace"))
     if not has_buildkit() and (modern := dockerfile.needs_buildkit):
         raise ImageBuildFailed(f"the dockerfile asks for BuildKit, which is not on this node: {modern[0]}")
-    if dockerfile.volumes:
-        raise ImageBuildFailed(
-            f"the dockerfile declares a volume, which would escape all limits: {dockerfile.volumes[0]}"
-        )
-    if dockerfile.unclear_images:
-        raise ImageBuildFailed(f"the dockerfile begins with an image that is not named: {dockerfile.unclear_images[0]}")
+    refused = {
+        "declares a volume, which would escape all limits": dockerfile.volumes,
+        "begins with an image that is not named": dockerfile.unclear_images,
+        "has the engine fetch or share something": dockerfile.reaching_out,
+    }
+    for what, problems in refused.items():
+        if problems:
+            raise ImageBuildFailed(f"the dockerfile {what}: {problems[0]}")
     return dockerfile, content
 
 
@@ -112,11 +114,14 @@ def _bases(engine: Engine, dockerfile: Dockerfile) -> dict[str, str]:
     for name in dockerfile.external_images:
         with translated(f"looking for the image {shown(name)}"):
             try:
-                found[name] = str(engine.client.api.inspect_image(name)["Id"])
+                image: Mapping[str, Any] = engine.client.api.inspect_image(name)
             except ImageNotFound:
                 raise ImageBuildFailed(
                     f"the dockerfile begins with {shown(name)}, which is not among the images of this platform"
                 ) from None
+        if TREE in (image["Config"].get("Labels") or {}):
+            raise ImageBuildFailed(f"the dockerfile begins with {shown(name)}, which is another miner's image")
+        found[name] = str(image["Id"])
     return found
 
 

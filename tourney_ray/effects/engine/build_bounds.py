@@ -29,7 +29,8 @@ def bounded(facts: EngineFacts, mem_bytes: int, pids: int) -> Generator[str]:
             "builds cannot be bounded: this engine leaves control groups to systemd",
             'put {"exec-opts": ["native.cgroupdriver=cgroupfs"]} into the engine\'s daemon.json',
         )
-    name = f"{PARENT}/{secrets.token_hex(6)}"
+    _end_orphans()
+    name = f"{PARENT}/{os.getpid()}-{secrets.token_hex(6)}"
     try:
         _make(facts.cgroup_version, name, mem_bytes, pids)
     except OSError as problem:
@@ -40,6 +41,14 @@ def bounded(facts: EngineFacts, mem_bytes: int, pids: int) -> Generator[str]:
         yield f"/{name}"
     finally:
         _end(_folders(name))
+
+
+def _end_orphans() -> None:
+    """End the builds whose watcher has died: their groups bear its process id."""
+    for name in {folder.name for folder in GROUPS.glob(f"*/{PARENT}/*-*")}:
+        owner = name.partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            _end(_folders(f"{PARENT}/{name}"))
 
 
 def is_bounded(group: str) -> bool:

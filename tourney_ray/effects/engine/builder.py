@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,13 +27,26 @@ TREE, KIND = "tourney.tree", "tourney.kind"
 LOOK_S = 1.0
 """How often the disk is looked at while a build runs: no event tells that it fills up."""
 
+NAME = "tourney/miner"
+"""Of the images of miners, on which no other miner's may be based."""
+
 KILL_S = 20.0
 NOT_FOUND, CONFLICT = 404, 409
 STEP = re.compile(r"^(?:Step (\d+/\d+) : (.*)|#\d+ \[[^]]*?(\d+/\d+)\] (.*))$", re.MULTILINE)
 """How the legacy builder and BuildKit announce a step."""
 
 GONE = re.compile(r"cannot connect to the docker daemon|error during connect|EOF$|connection reset", re.IGNORECASE)
+MINERS = re.compile(
+    r"returned a non-zero code: \d+$|did not complete successfully|dockerfile parse error", re.IGNORECASE
+)
+"""The last line where a step failed, or there is none such: what it quotes is the miner's own text."""
+
 LOG_BYTES = 1_000_000
+RESERVE_BYTES = GIB
+"""Of the engine's disk, never left to a build."""
+
+LAUNCHER = Path(__file__).parents[1] / "launch.py"
+"""Has the kernel kill the builder when whoever waits for it dies."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,7 @@ class Build:
         self._log = log
         self._limits = limits
         self._free_bytes = self._free()
+        self._most_bytes = min(limits.layer_bytes, max(self._free_bytes - RESERVE_BYTES, 0))
 
     def run(self, group: str) -> str:
         """The id of the image; raises as `build_image` does."""
@@ -75,9 +90,10 @@ class Build:
                 "HOME": scratch,
                 "DOCKER_BUILDKIT": "1" if has_buildkit() else "0",
             }
-            with self._log.open("wb") as log:
+            self._log.unlink(missing_ok=True)
+            with self._log.open("ab") as log:
                 builder = subprocess.Popen(
-                    words,
+                    [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *words],
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -102,12 +118,12 @@ class Build:
     def _words(self, group: str, told: Path) -> list[str]:
         choice = self._limits
         words = ["docker", "buildx", "build", "--load", "--progress=plain"] if has_buildkit() else ["docker", "build"]
-        words += ["--force-rm", "--rm", f"--memory={choice.mem_bytes}"] if not has_buildkit() else []
+        words += ["--force-rm", "--rm", "--no-cache", f"--memory={choice.mem_bytes}"] if not has_buildkit() else []
         words += [f"--file={self._source / dockerfile_name(self._kind)}", f"--network={choice.network}", "--pull=false"]
         words += [
             f"--cgroup-parent={group}",
             f"--iidfile={told}",
-            f"--tag=tourney/miner:{self._kind}-{self._tree_hash}",
+            f"--tag={NAME}:{self._kind}-{self._tree_hash}",
         ]
         words += [f"--label={TREE}={self._tree_hash}", f"--label={KIND}={self._kind}"]
         return [*words, str(self._source)]
@@ -119,8 +135,8 @@ class Build:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 builder.wait(min(LOOK_S, left))
                 return
-            if self._free_bytes - self._free() > self._limits.layer_bytes:
-                raise ImageBuildFailed(self._where(f"it wrote more than {self._limits.layer_bytes / GIB:.1f} GiB"))
+            if self._free_bytes - self._free() > self._most_bytes:
+                raise ImageBuildFailed(self._where(f"it wrote more than {self._most_bytes / GIB:.1f} GiB"))
             if self._log.stat().st_size > LOG_BYTES:
                 os.truncate(self._log, 0)
         raise ImageBuildFailed(self._where(f"it took longer than {self._limits.deadline_s:.0f} s"))
@@ -134,7 +150,7 @@ class Build:
         """What it means that the builder ended with an error."""
         said = self._said()
         last = shown((said.strip().splitlines() or [f"exit code {code}"])[-1], 300)
-        if GONE.search(last):
+        if GONE.search(last) and not MINERS.search(last):
             connect(self._engine.host).close()
             return EngineDown(f"the engine went away during a build: {last}", "see the engine's log on this node")
         if OUT_OF_DISK.search(said) and self._free() < GIB:

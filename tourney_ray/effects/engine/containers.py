@@ -16,7 +16,7 @@ from docker.errors import APIError, NotFound
 from tourney_ray.core.quoting import shown
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.events import Feed
-from tourney_ray.effects.engine.labels import OurLabels, parse_labels
+from tourney_ray.effects.engine.labels import NAME_PREFIX, OurLabels, parse_labels
 from tourney_ray.errors import EngineDown
 
 KILL_S = 30.0
@@ -143,7 +143,8 @@ class Containers:
     def _listed(self, **labels: str) -> list[dict[str, Any]]:
         wanted = ["tourney.attempt", *(f"tourney.{name}={value}" for name, value in labels.items())]
         with translated("listing the containers of this node"):
-            return self._api.containers(all=True, filters={"label": wanted})
+            found: list[dict[str, Any]] = self._api.containers(all=True, filters={"label": wanted})
+        return [one for one in found if any(_is_ours(str(name)) for name in one.get("Names") or ())]
 
     def _signal(self, container_id: str, signal: str) -> bool:
         """Send a signal; False when it does not run any more."""
@@ -192,7 +193,7 @@ def printable(text: str) -> str:
 
 def _container(facts: Mapping[str, Any]) -> Container | None:
     labels = parse_labels(facts["Config"].get("Labels") or {})
-    if labels is None:
+    if labels is None or not _is_ours(str(facts["Name"])):
         return None
     state: Mapping[str, Any] = facts["State"]
     return Container(
@@ -207,6 +208,11 @@ def _container(facts: Mapping[str, Any]) -> Container | None:
         started_at=_moment(str(state["StartedAt"])),
         finished_at=_moment(str(state["FinishedAt"])),
     )
+
+
+def _is_ours(name: str) -> bool:
+    """Whether we named it: the steps of a build bear the labels of their dockerfile, and names of the engine's."""
+    return name.removeprefix("/").startswith(NAME_PREFIX)
 
 
 def _moment(text: str) -> datetime | None:
