@@ -6,6 +6,7 @@ It meets no other engine on the machine, and when it is ended nothing of it is l
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import shutil
@@ -15,6 +16,7 @@ import stat
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 
@@ -148,6 +150,13 @@ def private_engine(disk_gib: float = DISK_GIB) -> Generator[PrivateEngine]:
         yield engine
     finally:
         engine.close()
+
+
+def forget_refused_connections() -> None:
+    """Collect the sockets that docker-py leaves open when nobody listens, before they are taken for leaks of ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def why_not() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.engine import PrivateEngine
+from tests.docker.engine import PrivateEngine, forget_refused_connections
 from tourney_ray.effects.engine.build import BuiltImage, build_image
 from tourney_ray.effects.engine.build_bounds import GROUPS
 from tourney_ray.effects.engine.builder import BuildLimits, dockerfile_name
@@ -211,4 +211,5 @@ def test_an_engine_that_dies_is_the_platforms_fault(dockerd: PrivateEngine, yard
     with pytest.raises(EngineDown):
         yard.build("FROM tourney/tiny-base\nRUN sleep 20\n")
     killer.join()
+    forget_refused_connections()
     assert yard.build("FROM tourney/tiny-base\nRUN true\n").image_id
