@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from docker import DockerClient
 
-from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, TrainingOutcome, TrainingSpec
+from tests.builders_training import tiny_task_data, training_spec
+from tourney_ray.core.models import GpuRequirement, TaskData, TrainingOutcome, TrainingSpec
 from tourney_ray.effects.engine.connection import Engine
 from tourney_ray.effects.engine.containers import Container, Containers
 from tourney_ray.effects.engine.options import Limits
@@ -67,6 +69,20 @@ class Heard:
         self.spoke.set()
 
 
+class Died(Exception):
+    """What a dead watcher says."""
+
+
+class Dying:
+    """A watcher that dies as soon as the code runs."""
+
+    def running(self, gpu_indices: tuple[int, ...], image_id: str) -> None:
+        raise Died
+
+    def said(self, tail: str) -> None:
+        raise AssertionError(tail)
+
+
 @dataclass
 class Bench:
     """An engine with a folder for one test."""
@@ -107,21 +123,14 @@ class Bench:
         mem: str = "256m",
         gpus: GpuRequirement = GpuRequirement.H100_1X,
     ) -> TrainingSpec:
-        return TrainingSpec(
+        return training_spec(
+            task_data(),
             attempt_id=f"{self.task}/{hotkey}/{epoch}",
-            tournament_id="tourn_1",
             task_id=self.task,
-            task_type=TaskType.INSTRUCT,
             hotkey=hotkey,
-            repo="https://example.invalid/a",
-            commit="a" * 40,
-            tree_hash="b" * 40,
-            expected_repo_name=f"tournament-1-{hotkey}",
-            data=task_data(),
             hours_to_complete=hours,
             gpu_requirement=gpus,
             mem_limit=mem,
-            nano_cpus=8_000_000_000,
             epoch=epoch,
             image_id=image_id,
         )
@@ -155,6 +164,13 @@ class Bench:
         """What the file of that name in the contract's output folder says."""
         with output_of(self.work, spec, self.limits) as checkpoints:
             return (checkpoints / spec.task_id / spec.expected_repo_name / name).read_text()
+
+    def start(self, spec: TrainingSpec) -> Container:
+        """The attempt's container, whose watcher has died."""
+        with contextlib.suppress(Died):
+            self.trainer().train(spec, self.place(), Dying())
+        (container,) = self.containers.ours(attempt=spec.attempt_id)
+        return container
 
     def left(self) -> list[Container]:
         """Containers of this test that are there."""
@@ -207,15 +223,5 @@ def build(client: DockerClient, files: dict[str, str]) -> str:
 
 
 def task_data() -> TaskData:
-    return TaskData(
-        model_id="org/tiny",
-        model_params=1000,
-        model_path="models/org--tiny",
-        dataset_path="datasets/rows.json",
-        dataset_sha256=hashlib.sha256(ROWS.encode()).hexdigest(),
-        dataset_rows=1,
-        test_path="tests/test.json",
-        test_sha256="0" * 64,
-        test_rows=1,
-        sequence_len=256,
-    )
+    """Of the rows that a bench stages."""
+    return tiny_task_data(dataset_sha256=hashlib.sha256(ROWS.encode()).hexdigest())

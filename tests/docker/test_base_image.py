@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from docker.types import Mount
 from safetensors.torch import load_file
 
+from tests.builders_training import training_spec
 from tests.conftest import skip_or_fail
 from tourney_ray.cli.app import cli
-from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, TrainingSpec
+from tourney_ray.core.models import TaskData, TaskType, TrainingSpec
 from tourney_ray.effects import contract
 from tourney_ray.effects.engine.connection import Engine
 from tourney_ray.effects.engine.imports import find_named, import_image
@@ -182,22 +183,15 @@ def build(engine: Engine, folder: Path, dockerfile: str) -> str:
 
 
 def training(sample: SampleRepository, data: TaskData) -> TrainingSpec:
-    return TrainingSpec(
+    return training_spec(
+        data,
         attempt_id=f"task/{sample.name}/1",
-        tournament_id="t",
         task_id="task",
-        task_type=TaskType.INSTRUCT,
         hotkey=sample.name,
         repo=str(sample.path),
         commit=sample.commit,
         tree_hash=sample.tree_hash,
-        expected_repo_name=f"tournament-t-task-{sample.name}",
-        data=data,
         hours_to_complete=0.05,
-        gpu_requirement=GpuRequirement.H100_1X,
-        mem_limit="24g",
-        nano_cpus=8_000_000_000,
-        epoch=1,
     )
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.docker.engine import PrivateEngine, forget_refused_connections
+from tourney_ray.effects.contract import dockerfile_at
 from tourney_ray.effects.engine.build import BuiltImage, build_image
 from tourney_ray.effects.engine.build_bounds import GROUPS
-from tourney_ray.effects.engine.builder import BuildLimits, dockerfile_name
+from tourney_ray.effects.engine.builder import BuildLimits
 from tourney_ray.effects.engine.connection import Engine, connect
 from tourney_ray.effects.engine.containers import Container, Containers
 from tourney_ray.errors import EngineDown, ImageBuildFailed
@@ -39,7 +40,7 @@ class Yard:
         tree = tree or f"{len(self.trees):x}".rjust(4, "0") + os.urandom(18).hex()
         self.trees.append(tree)
         source = self.folder / tree
-        path = source / dockerfile_name("text")
+        path = source / dockerfile_at("text")
         path.parent.mkdir(parents=True, exist_ok=True)
         if dockerfile is not None:
             path.write_text(dockerfile)
@@ -50,15 +51,14 @@ class Yard:
 def yard(engine: Engine, tiny: str, tmp_path: Path):
     del tiny
     before = {container.id for container in engine.client.containers.list(all=True)}
-    grown = groups()
     yield Yard(engine, tmp_path)
     assert {container.id for container in engine.client.containers.list(all=True)} == before
-    assert groups() == grown
+    assert groups(os.getpid()) == set()
 
 
-def groups() -> set[Path]:
-    """Control groups of builds."""
-    return {one for one in GROUPS.glob("*/tourney-build/*") if one.is_dir()}
+def groups(owner: int) -> set[Path]:
+    """Control groups of the builds that a process waits for."""
+    return {one for one in GROUPS.glob(f"*/tourney-build/{owner}-*") if one.is_dir()}
 
 
 def test_a_tree_is_built_once(yard: Yard) -> None:
@@ -172,11 +172,12 @@ def test_a_build_whose_watcher_is_killed_is_ended_by_the_next(yard: Yard) -> Non
         os.waitpid(watcher, 0)
         events.close()
     assert yard.build("FROM tourney/tiny-base\nRUN true\n").image_id
+    assert groups(watcher) == set()
 
 
 def test_a_dockerfile_that_is_a_link(yard: Yard, tmp_path: Path) -> None:
     tree = "e" * 40
-    path = tmp_path / tree / dockerfile_name("text")
+    path = tmp_path / tree / dockerfile_at("text")
     path.parent.mkdir(parents=True)
     path.symlink_to("/etc/passwd")
     with pytest.raises(ImageBuildFailed, match="the repository has no file"):

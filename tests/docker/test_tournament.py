@@ -19,6 +19,7 @@ import psutil
 import pytest
 from docker.models.containers import Container
 
+from tests.builders_training import SMALL_RULES
 from tests.conftest import skip_or_fail
 from tests.docker.engine import PrivateEngine, private_engine, why_not
 from tests.effects.builders_repos import commit_all, git
@@ -56,20 +57,6 @@ output_gib = 0.5
 layer_gib = 0.5
 [cluster]
 max_trainers = 3
-[base_contestants.text]
-hotkey = "{hotkey}"
-coldkey = "c"
-repo = "{repo}"
-commit = "{commit}"
-[rules]
-min_miners = 3
-hours_scale = 0.05
-platform_retry_s = 0.5
-group_model_range_b = [0.0001, 4.0]
-knockout_model_range_b = [0.0001, 12.0]
-boss_model_range_b = [0.0001, 71.0]
-knockout_task_shares = {{ InstructTextTask = 1.0 }}
-boss_tasks = ["InstructTextTask"]
 """
 
 
@@ -132,7 +119,15 @@ def _hold(folder: Path, dockerd: PrivateEngine, cluster: LocalCluster) -> Held:
         transfers = [{"id": m.hotkey, "coldkey": m.coldkey, "rao": 10**9} for m in miners]
         (folder / "transfers.json").write_text(json.dumps(transfers))
         champion = sample_key(base.name, "hotkey")
-        text = SETTINGS.format(host=dockerd.host, hotkey=champion, repo=base.path.as_uri(), commit=base.commit)
+        text = (SETTINGS + SMALL_RULES).format(
+            host=dockerd.host,
+            hotkey=champion,
+            repo=base.path.as_uri(),
+            commit=base.commit,
+            min_miners=3,
+            hours_scale=0.05,
+            boss_tasks='"InstructTextTask"',
+        )
         (folder / "tournament.toml").write_text(text)
         return _run_and_kill(folder, dockerd, cluster)
 

@@ -105,7 +105,7 @@ def test_a_container_that_ended_while_nobody_watched(bench: Bench) -> None:
     spec = bench.spec(bench.image(SAVING + "(output / 'model').write_text('x')"))
     bench.stage(spec)
     trainer = bench.trainer()
-    container = trainer.start(spec, bench.place())
+    container = bench.start(spec)
     bench.engine.client.containers.get(container.container_id).wait()
     ran = trainer.train(spec, bench.place(), Heard())
     assert isinstance(ran, Ran)
@@ -121,6 +121,18 @@ def test_a_released_attempt_is_never_started_again(bench: Bench) -> None:
     assert isinstance(outcome, Failed)
     assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "released")
     assert bench.left() == []
+
+
+def test_an_output_that_is_gone_is_no_fault_of_its_miner(bench: Bench) -> None:
+    """Once with its container released, once with nothing of it ever there."""
+    spec = bench.spec(bench.image(SAVING + "(output / 'model').write_text('x')"))
+    assert isinstance(bench.run_spec(spec), Ran)
+    bench.trainer().release(spec)
+    with pytest.raises(StorageUnavailable, match="is not on this node any more"):
+        bench.saved(spec, "model")
+    released = bench.trainer().train(spec, bench.place(), Heard())
+    assert isinstance(released, Failed)
+    assert released.kind == "released"
 
 
 def test_a_release_ends_what_runs_and_its_watcher(bench: Bench) -> None:
@@ -199,7 +211,7 @@ def test_the_reaper_removes_what_nobody_leases(bench: Bench) -> None:
     kept, stale = bench.spec(image, "kept"), bench.spec(image, "stale")
     bench.stage(kept)
     for spec in (kept, stale):
-        bench.trainer().start(spec, bench.place())
+        bench.start(spec)
     assert reap(bench.engine, "somebody-else", lambda _: ()) == []
     assert reap(bench.engine, "bench", lambda _: {kept.attempt_id}) == [stale.attempt_id]
     assert [c.labels.attempt for c in bench.left()] == [kept.attempt_id]
@@ -208,7 +220,7 @@ def test_the_reaper_removes_what_nobody_leases(bench: Bench) -> None:
 def test_its_start_counts_from_the_engines_word_where_nobody_noted_it(bench: Bench) -> None:
     spec = bench.spec(bench.image(WAITING), hours=2 / 3600)
     bench.stage(spec)
-    bench.trainer().start(spec, bench.place())
+    bench.start(spec)
     for note in bench.work.glob("*/begun.json"):
         note.unlink()
     began = time.monotonic()

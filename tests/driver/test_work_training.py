@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders_training import tiny_task_data, training_spec
 from tests.effects.builders_repos import git, make_repo
-from tests.effects.builders_sandbox import DOCKERFILE, SAVING, Told, nothing, task_data
+from tests.effects.builders_sandbox import DOCKERFILE, SAVING, Told, nothing
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import Evaluate
 from tourney_ray.core.models import (
     Blame,
     Failed,
-    GpuRequirement,
     TaskType,
     Trained,
     TrainingOutcome,
@@ -45,22 +45,14 @@ SAVES = SAVING + "(output / 'model.safetensors').write_bytes(b'weights')\n"
 
 
 def spec(repo: Path, tree_hash: str = "") -> TrainingSpec:
-    return TrainingSpec(
+    return training_spec(
+        tiny_task_data(),
         attempt_id="task-1.m00.1",
-        tournament_id="t",
-        task_id="task-1",
-        task_type=TaskType.INSTRUCT,
         hotkey="m00",
         repo=repo.as_uri(),
         commit=git(repo, "rev-parse", "HEAD"),
         tree_hash=tree_hash or git(repo, "rev-parse", "HEAD^{tree}"),
         expected_repo_name="t-m00",
-        data=task_data(),
-        hours_to_complete=0.01,
-        gpu_requirement=GpuRequirement.H100_1X,
-        mem_limit="24g",
-        nano_cpus=8_000_000_000,
-        epoch=1,
     )
 
 
@@ -190,7 +182,7 @@ def test_every_error_becomes_a_failure_with_its_blame(
 
 
 def test_the_evaluator_says_why_it_could_not_tell(settings: Settings) -> None:
-    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", task_data(), 1, 0)
+    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", tiny_task_data(), 1, 0)
     said = work.EvaluatorWorker(settings).evaluate(command, b"\0" * 32)
     assert isinstance(said, str)
     assert "no checkpoint at 'checkpoints/gone'" in said

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, Trained, TrainingOutcome, TrainingSpec
+from tests.builders_training import tiny_task_data, training_spec
+from tourney_ray.core.models import Trained, TrainingOutcome, TrainingSpec
 from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.collect import OutputCaps
 from tourney_ray.effects.sandbox import Kind, SandboxTrainer
@@ -110,21 +111,14 @@ class World:
         return folder
 
     def spec(self, source: Path, attempt: int = 1, epoch: int = 1, hours: float = 0.01) -> TrainingSpec:
-        return TrainingSpec(
+        return training_spec(
+            tiny_task_data(),
             attempt_id=f"task-1/{self.hotkey}/{attempt}",
             tournament_id="tourn_1",
-            task_id="task-1",
-            task_type=TaskType.INSTRUCT,
             hotkey=self.hotkey,
-            repo="https://example.invalid/a",
-            commit="a" * 40,
             tree_hash=folder_tree_hash(source),
             expected_repo_name="tournament-1-hk-a",
-            data=task_data(),
             hours_to_complete=hours,
-            gpu_requirement=GpuRequirement.H100_1X,
-            mem_limit="24g",
-            nano_cpus=8_000_000_000,
             epoch=epoch,
         )
 
@@ -138,18 +132,3 @@ class World:
         """The outcome of a training that is `script`."""
         source = self.source(script)
         return self.trainer(max_seconds, caps).train(self.spec(source), source, Told(on_start))
-
-
-def task_data() -> TaskData:
-    return TaskData(
-        model_id="org/tiny",
-        model_params=1000,
-        model_path="models/org--tiny",
-        dataset_path="datasets/task-1_train_data.json",
-        dataset_sha256="0" * 64,
-        dataset_rows=1,
-        test_path="tests/task-1_test.json",
-        test_sha256="0" * 64,
-        test_rows=1,
-        sequence_len=256,
-    )

@@ -11,7 +11,7 @@ import pytest
 
 from tourney_ray.effects.engine.containers import Container, Containers
 from tourney_ray.effects.engine.ending import Stopped
-from tourney_ray.effects.engine.events import Event, Feed
+from tourney_ray.effects.engine.events import Feed
 from tourney_ray.effects.engine.labels import OurLabels
 from tourney_ray.effects.engine.options import Limits
 from tourney_ray.effects.engine.watch import Watch, Watched
@@ -48,8 +48,8 @@ class Said:
     def __init__(self, *actions: str) -> None:
         self._actions = list(actions)
 
-    def next(self, timeout_s: float) -> Event | None:
-        return Event(self._actions.pop(0)) if self._actions else None
+    def next(self, timeout_s: float) -> str | None:
+        return self._actions.pop(0) if self._actions else None
 
 
 def watched(
@@ -98,6 +98,11 @@ def test_it_is_told_when_it_was_found_long_after_its_deadline() -> None:
     end = watched([RUNS], ["listening"], deadline_s=-120.0)
     assert end.stopped is Stopped.OVERRUN
     assert 119 < end.late_s < 130
+
+
+def test_the_kill_of_another_watcher_at_the_deadline_is_no_strangers() -> None:
+    end = watched([replace(ENDED, exit_code=137)], ["kill", "die"], deadline_s=-1.0)
+    assert end.stopped is Stopped.DEADLINE
 
 
 def test_what_is_seen_between_events_stops_it() -> None:

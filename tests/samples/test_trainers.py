@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from tests.builders_training import training_spec
 from tests.effects.builders_sandbox import nothing
-from tourney_ray.core.models import Failed, GpuRequirement, TaskData, TaskType, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.core.models import Failed, TaskData, TaskType, Trained, TrainingOutcome
 from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.samples.repositories import MINERS, SampleRepository, sample_tree_hashes, write_sample_repositories
@@ -38,22 +39,16 @@ class Arena:
 
     def train(self, name: str, attempt: int = 1, hours: float = 0.05) -> TrainingOutcome:
         sample: SampleRepository = self.miners[name]
-        spec = TrainingSpec(
+        spec = training_spec(
+            self.data,
             attempt_id=f"task/{name}/{attempt}",
-            tournament_id="t",
             task_id="task",
-            task_type=TaskType.INSTRUCT,
             hotkey=name,
             repo=str(sample.path),
             commit=sample.commit,
             tree_hash=sample.tree_hash,
             expected_repo_name=f"tournament-t-task-{name}",
-            data=self.data,
             hours_to_complete=hours,
-            gpu_requirement=GpuRequirement.H100_1X,
-            mem_limit="24g",
-            nano_cpus=8_000_000_000,
-            epoch=1,
         )
         return self.trainer.train(spec, sample.path, nothing)
 

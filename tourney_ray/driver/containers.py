@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 from tourney_ray.config import Settings
-from tourney_ray.core.models import TaskType, TrainingOutcome, TrainingSpec
+from tourney_ray.core.models import TrainingOutcome, TrainingSpec
 from tourney_ray.effects import contract
 from tourney_ray.effects.artifacts import ArtifactStore
 from tourney_ray.effects.attempt_folder import AttemptFolder
@@ -52,15 +51,20 @@ def collect(settings: Settings, spec: TrainingSpec, ran: Ran) -> TrainingOutcome
     """
     store = ArtifactStore(str(settings.data / "artifacts"))
     folder = AttemptFolder(_work(settings), spec)
-    with folder.held(), output_of(_work(settings), spec, limits_of(settings)) as checkpoints:
+    with folder.held():
         if kept := folder.outcome():
             return kept
+        return folder.write_outcome(_kept(settings, store, spec, ran))
+
+
+def _kept(settings: Settings, store: ArtifactStore, spec: TrainingSpec, ran: Ran) -> TrainingOutcome:
+    with output_of(_work(settings), spec, limits_of(settings)) as checkpoints:
         logs = f"{contract.LOGS}/{contract.log_folder(spec)}"
         remains = Remains(checkpoints, contract.output_folder(spec), checkpoints, logs)
         record = _record(settings, spec, ran)
         if ran.failed:
-            return folder.write_outcome(keep_failure(store, remains, record, ran.failed))
-        return folder.write_outcome(keep_remains(store, remains, record, ran.log_tail))
+            return keep_failure(store, remains, record, ran.failed)
+        return keep_remains(store, remains, record, ran.log_tail)
 
 
 def release(settings: Settings, spec: TrainingSpec) -> str:
@@ -97,9 +101,9 @@ def _built(settings: Settings, engine: Engine, spec: TrainingSpec, source: Path)
     """The image, with what is known of it kept for the record of the attempt."""
     choice = settings.sandbox
     limits = BuildLimits(deadline_s=choice.build_deadline_s, network=choice.build_network)
-    log = settings.state / "builds" / f"{spec.tree_hash}-{_kind(spec)}.log"
+    log = settings.state / "builds" / f"{spec.tree_hash}-{contract.kind_of(spec.task_type)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    built = build_image(engine, _kind(spec), spec.tree_hash, source, log, limits)
+    built = build_image(engine, contract.kind_of(spec.task_type), spec.tree_hash, source, log, limits)
     staged = log.with_suffix(".staged")
     staged.write_text(built.model_dump_json(), encoding="utf-8")
     staged.replace(log.with_suffix(".json"))
@@ -136,22 +140,13 @@ def _record(settings: Settings, spec: TrainingSpec, ran: Ran) -> Provenance:
 
 
 def _known_image(settings: Settings, spec: TrainingSpec) -> BuiltImage | None:
-    path = settings.state / "builds" / f"{spec.tree_hash}-{_kind(spec)}.json"
+    path = settings.state / "builds" / f"{spec.tree_hash}-{contract.kind_of(spec.task_type)}.json"
     return BuiltImage.model_validate_json(path.read_bytes()) if path.exists() else None
-
-
-def _kind(spec: TrainingSpec) -> str:
-    return "image" if spec.task_type is TaskType.IMAGE else "text"
 
 
 def _work(settings: Settings) -> Path:
     return settings.state / "work"
 
 
-@contextlib.contextmanager
-def _engine(settings: Settings) -> Generator[Engine]:
-    engine = connect(settings.sandbox.host)
-    try:
-        yield engine
-    finally:
-        engine.close()
+def _engine(settings: Settings) -> contextlib.closing[Engine]:
+    return contextlib.closing(connect(settings.sandbox.host))

@@ -6,16 +6,16 @@ attempt is alone with it: nobody else on this machine starts or releases it mean
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from tourney_ray.core.models import Failed, Record, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.processes import ProcessMark, this_machine
 from tourney_ray.errors import StorageUnavailable
 
@@ -70,16 +70,9 @@ class AttemptFolder:
         self._ended = self.path / "outcome.json"
         self._epoch = spec.epoch
 
-    @contextlib.contextmanager
-    def held(self) -> Generator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Wait until nobody else on this machine holds the attempt, then hold it; a process that dies lets go."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile would keep it otherwise
+        return alone(self._lock)
 
     def begin(self) -> None:
         """Make the folder anew, with an empty folder for checkpoints."""

@@ -24,7 +24,16 @@ LOGS = "wandb_logs"
 
 def dockerfile_of(task_type: TaskType) -> str:
     """Path in the repository of the dockerfile that trains such tasks."""
-    kind = "image" if task_type is TaskType.IMAGE else "text"
+    return dockerfile_at(kind_of(task_type))
+
+
+def kind_of(task_type: TaskType) -> str:
+    """Which of a repository's two trainers it is for: `text` or `image`."""
+    return "image" if task_type is TaskType.IMAGE else "text"
+
+
+def dockerfile_at(kind: str) -> str:
+    """Path in the repository of the dockerfile of that trainer."""
     return f"dockerfiles/standalone-{kind}-trainer.dockerfile"
 
 

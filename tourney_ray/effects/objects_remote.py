@@ -97,12 +97,14 @@ class RemoteObjects:
     @contextlib.contextmanager
     def _nothing_left_of(self, at: str) -> Generator[None]:
         """Remove what was sent when the rest cannot follow."""
-        try:
+        with contextlib.ExitStack() as undone:
+            undone.callback(self._forget, at)
             yield
-        except BaseException:
-            with contextlib.suppress(OSError):  # what is left has no digest's name, or is sent again
-                self.files.delete_file(at)
-            raise
+            undone.pop_all()
+
+    def _forget(self, at: str) -> None:
+        with contextlib.suppress(OSError):  # what is left has no digest's name, or is sent again
+            self.files.delete_file(at)
 
     def _is_young(self, digest: str) -> bool:
         info = self._info(digest)

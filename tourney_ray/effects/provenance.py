@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from tourney_ray import __version__
 from tourney_ray.core.models import Blame, Record, TrainingSpec
+from tourney_ray.core.resources import memory_bytes
 from tourney_ray.effects.artifacts import ArtifactStore
 from tourney_ray.effects.manifest import ManifestFile, manifest_of, sha256_of
 from tourney_ray.errors import StorageUnavailable
@@ -132,7 +133,7 @@ def provenance_of(spec: TrainingSpec) -> Provenance:
         epoch=spec.epoch,
         source=Source(repo=spec.repo, commit=spec.commit, tree_hash=spec.tree_hash, image_id=spec.image_id),
         inputs=Inputs(model_id=spec.data.model_id, dataset_sha256=spec.data.dataset_sha256),
-        wanted=Bounds(hours=spec.hours_to_complete, mem_bytes=mem_bytes(spec.mem_limit), nano_cpus=spec.nano_cpus),
+        wanted=Bounds(hours=spec.hours_to_complete, mem_bytes=memory_bytes(spec.mem_limit), nano_cpus=spec.nano_cpus),
         machine=Machine(gpu_type=spec.gpu_requirement.gpu_type),
     )
 
@@ -161,13 +162,6 @@ def model_digest(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     facts = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
     return _model_digest(folder, tuple((name, f.st_size, f.st_mtime_ns, f.st_ino) for name, f in facts))
-
-
-def mem_bytes(limit: str) -> int:
-    """The bytes of `24g`, `512m` and the like, in powers of 1024; raises `ValueError` for other words."""
-    power = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-    digits = limit.rstrip("bkmgtBKMGT")
-    return int(digits) * 1024 ** power[limit[len(digits) :].lower()[:1]]
 
 
 @lru_cache(maxsize=64)

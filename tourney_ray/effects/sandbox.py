@@ -22,7 +22,7 @@ from tourney_ray.effects.keeping import Remains, keep_failure, keep_remains
 from tourney_ray.effects.ports import News
 from tourney_ray.effects.process import Job
 from tourney_ray.effects.processes import end, mark_of
-from tourney_ray.effects.provenance import Course, Machine, Provenance, model_digest, provenance_of
+from tourney_ray.effects.provenance import Course, Provenance, model_digest, provenance_of
 from tourney_ray.effects.removal import remove_tree
 from tourney_ray.effects.staging import Stage, check_tree, program_of
 from tourney_ray.errors import EngineDown, RepoRejected, StorageUnavailable
@@ -195,7 +195,7 @@ class SandboxTrainer:
         return record.model_copy(
             update={
                 "inputs": record.inputs.model_copy(update={"model_sha256": model}),
-                "machine": Machine(node=os.uname().nodename, engine=engine),
+                "machine": record.machine.model_copy(update={"node": os.uname().nodename, "engine": engine}),
                 "course": Course(
                     started_at=now - timedelta(seconds=seconds),
                     finished_at=now,

@@ -5,17 +5,15 @@ Guarantee: a folder is there whole or not at all, holds what the contract promis
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Generator
 from pathlib import Path
 
 from tourney_ray.core.models import TrainingSpec
 from tourney_ray.effects import contract
 from tourney_ray.effects.attempt_folder import file_name
+from tourney_ray.effects.file_lock import alone
 from tourney_ray.errors import StorageUnavailable
 
 EMPTY_FOLDERS = ("hf_cache",)
@@ -47,12 +45,12 @@ class TaskCache:
             os.utime(folder)
             return folder
         try:
-            with self._alone(folder.name):
+            with alone(self._root / f".{folder.name}.lock"):
                 if not folder.is_dir():
                     self._make(spec, folder)
         except OSError as problem:
             raise StorageUnavailable(
-                f"the data of task {spec.task_id} cannot be placed on this node: {problem}", "make room: `tourney gc`"
+                f"the data of task {spec.task_id} cannot be placed on this node: {problem}", "make room on its disk"
             ) from problem
         return folder
 
@@ -70,14 +68,6 @@ class TaskCache:
             (staged / name).mkdir()
         _check_data(spec, staged / contract.dataset_file(spec))
         staged.rename(folder)
-
-    @contextlib.contextmanager
-    def _alone(self, name: str) -> Generator[None]:
-        """Be the only one on this machine that makes this folder."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / f".{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _check_data(spec: TrainingSpec, dataset: Path) -> None:

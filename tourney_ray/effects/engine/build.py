@@ -5,11 +5,9 @@ Guarantee: the labels of an image say truly which tree it was built from; ours g
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from docker.errors import ImageNotFound
 
 from tourney_ray.core.models import Record, Sha1, Sha256
 from tourney_ray.core.quoting import shown
+from tourney_ray.effects.contract import dockerfile_at
 from tourney_ray.effects.engine.build_bounds import bounded
 from tourney_ray.effects.engine.builder import (
     GIB,
@@ -24,12 +23,12 @@ from tourney_ray.effects.engine.builder import (
     TREE,
     Build,
     BuildLimits,
-    dockerfile_name,
     has_buildkit,
     remove_steps,
 )
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.dockerfile import Dockerfile, parse
+from tourney_ray.effects.file_lock import alone
 from tourney_ray.errors import ImageBuildFailed
 
 
@@ -57,7 +56,7 @@ def build_image(
     Raises `ImageBuildFailed` for what is the miner's fault, `EngineDown` and `StorageUnavailable` for ours.
     """
     limits = limits or BuildLimits()
-    with _alone(log):
+    with alone(log.with_suffix(".lock")):
         dockerfile, content = _dockerfile(source, kind)
         bases = _bases(engine, dockerfile)
         begun = time.monotonic()
@@ -90,9 +89,9 @@ def _find(engine: Engine, kind: str, tree_hash: str) -> str | None:
 
 def _dockerfile(source: Path, kind: str) -> tuple[Dockerfile, bytes]:
     """The dockerfile, understood, and its bytes; raises `ImageBuildFailed` for one that cannot be built here."""
-    path = source / dockerfile_name(kind)
+    path = source / dockerfile_at(kind)
     if path.is_symlink() or not path.is_file():
-        raise ImageBuildFailed(f"the repository has no file {dockerfile_name(kind)}")
+        raise ImageBuildFailed(f"the repository has no file {dockerfile_at(kind)}")
     content = path.read_bytes()
     dockerfile = parse(content.decode("utf-8", errors="replace"))
     if not has_buildkit() and (modern := dockerfile.needs_buildkit):
@@ -141,12 +140,3 @@ def _check(engine: Engine, image_id: str, bases: Mapping[str, str], limits: Buil
         with translated("removing what was built"):
             engine.client.api.remove_image(image_id, force=True)
         raise ImageBuildFailed(problem)
-
-
-@contextlib.contextmanager
-def _alone(log: Path) -> Generator[None]:
-    """Be the only one on this machine that builds this image."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

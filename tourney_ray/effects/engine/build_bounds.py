@@ -6,6 +6,7 @@ Guarantee: when the context is left, nothing of the build runs any more and its 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import signal
@@ -19,6 +20,7 @@ from tourney_ray.errors import EngineDown
 GROUPS = Path("/sys/fs/cgroup")
 PARENT = "tourney-build"
 GONE_S = 10.0
+AGAIN_S = 0.01
 
 
 @contextlib.contextmanager
@@ -95,6 +97,7 @@ def _end(folders: list[Path]) -> None:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(AGAIN_S)
     for folder in folders:
         for below in sorted(folder.rglob("*"), reverse=True):
             if below.is_dir():
@@ -106,8 +109,11 @@ def _processes(folder: Path) -> list[int]:
     files = [folder / "cgroup.procs", *folder.rglob("*/cgroup.procs")]
     found: list[int] = []
     for file in files:
-        with contextlib.suppress(FileNotFoundError, OSError):
+        try:
             found += [int(line) for line in file.read_text(encoding="ascii").split()]
+        except OSError as problem:
+            if problem.errno not in (errno.ENOENT, errno.ENODEV):  # it was removed at this very moment
+                raise
     return found
 
 
@@ -122,3 +128,4 @@ def _remove(folder: Path, until: float) -> None:
         except OSError:
             if time.monotonic() > until:
                 raise
+            time.sleep(AGAIN_S)

@@ -16,6 +16,7 @@ from pathlib import Path
 from docker.errors import APIError
 
 from tourney_ray.core.quoting import shown
+from tourney_ray.effects.contract import dockerfile_at
 from tourney_ray.effects.engine.build_bounds import PARENT, is_bounded
 from tourney_ray.effects.engine.connection import OUT_OF_DISK, Engine, connect, translated
 from tourney_ray.errors import EngineDown, ImageBuildFailed, StorageUnavailable
@@ -59,11 +60,6 @@ class BuildLimits:
     layer_bytes: int = 40 * GIB
     """What all its steps may write, and what the image may hold above the ones it begins with."""
     network: str = "none"
-
-
-def dockerfile_name(kind: str) -> str:
-    """Path in the tree of the dockerfile for that kind."""
-    return f"dockerfiles/standalone-{kind}-trainer.dockerfile"
 
 
 class Build:
@@ -119,7 +115,7 @@ class Build:
         choice = self._limits
         words = ["docker", "buildx", "build", "--load", "--progress=plain"] if has_buildkit() else ["docker", "build"]
         words += ["--force-rm", "--rm", "--no-cache", f"--memory={choice.mem_bytes}"] if not has_buildkit() else []
-        words += [f"--file={self._source / dockerfile_name(self._kind)}", f"--network={choice.network}", "--pull=false"]
+        words += [f"--file={self._source / dockerfile_at(self._kind)}", f"--network={choice.network}", "--pull=false"]
         words += [
             f"--cgroup-parent={group}",
             f"--iidfile={told}",
@@ -154,7 +150,7 @@ class Build:
             connect(self._engine.host).close()
             return EngineDown(f"the engine went away during a build: {last}", "see the engine's log on this node")
         if OUT_OF_DISK.search(said) and self._free() < GIB:
-            return StorageUnavailable(f"the engine's disk is full: {last}", "make room on this node: `tourney gc`")
+            return StorageUnavailable(f"the engine's disk is full: {last}", "make room where its images lie")
         return ImageBuildFailed(self._where(last))
 
     def _where(self, what: str) -> str:

@@ -85,13 +85,11 @@ def connect(host: str = "") -> Engine:
     Raises `EngineDown` when it is absent, may not be used by this user, does not answer or is too old.
     """
     address = host or os.environ.get("DOCKER_HOST", "") or DEFAULT_SOCKET
-    with translated(f"reaching the container engine at {address}"):
+    with translated(f"reaching the container engine at {address}"), contextlib.ExitStack() as undone:
         client = _client(address, _spoken(address), ANSWER_S)
-        try:
-            facts = _facts(client)
-        except BaseException:
-            client.close()
-            raise
+        undone.callback(client.close)
+        facts = _facts(client)
+        undone.pop_all()
     return Engine(address, client, facts)
 
 
@@ -176,7 +174,7 @@ def _fault(doing: str, error: Exception) -> PlatformFault:
     numbers = {cause.errno for cause in causes if isinstance(cause, OSError)}
     if errno.ENOSPC in numbers or OUT_OF_DISK.search(words):
         return StorageUnavailable(
-            f"{doing}: its disk is full ({words})", "make room on this node: `tourney gc`, or a larger data root"
+            f"{doing}: its disk is full ({words})", "make room on this node, or give the engine a larger data root"
         )
     if errno.EACCES in numbers or errno.EPERM in numbers:
         return EngineDown(f"{doing}: this user may not use it", "add the user to the group `docker`, then log in anew")

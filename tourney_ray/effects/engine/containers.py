@@ -17,13 +17,13 @@ from tourney_ray.core.quoting import shown
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.events import Feed
 from tourney_ray.effects.engine.labels import NAME_PREFIX, OurLabels, parse_labels
+from tourney_ray.effects.process import TAIL_BYTES, printable
 from tourney_ray.errors import EngineDown
 
 KILL_S = 30.0
 """How long a killed container may take to be gone before its GPUs count as lost."""
 
 TAIL_LINES = 40
-TAIL_BYTES = 2_000
 CONFLICT = 409
 ENDED = ("exited", "dead")
 """The engine's words for a container of which nothing runs any more."""
@@ -184,11 +184,6 @@ class Containers:
                         f"container {container_id[:12]} cannot be removed", "see the engine's log on this node"
                     )
                 feed.next(left)
-
-
-def printable(text: str) -> str:
-    """`text` with everything but printable characters and line ends replaced by `?`."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _container(facts: Mapping[str, Any]) -> Container | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -26,22 +25,16 @@ AGAIN_S = 0.5
 """Between two tries to reach an engine that has gone away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened."""
-
-    action: str
-    """`listening` and `lost` are the feed's own: whether it hears anything. All others are the engine's words."""
-    attributes: dict[str, str] = field(default_factory=dict[str, str])
-
-
 class Feed:
-    """A context: the events of one container, in order."""
+    """A context: the events of one container, in order, each as the engine's word for it: `start`, `kill`, `die`, ….
+
+    `listening` and `lost` are its own words: whether it hears anything.
+    """
 
     def __init__(self, engine: Engine, container_id: str) -> None:
         self._engine = engine
         self._container_id = container_id
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._stream: Any = None
@@ -51,7 +44,7 @@ class Feed:
         """The feed, listening; raises `EngineDown` when the engine does not let it."""
         self._thread.start()
         first = self.next(FIRST_ANSWER_S)
-        if first is None or first.action != "listening":
+        if first != "listening":
             self.__exit__(None, None, None)
             raise EngineDown("the container engine tells nothing of its events", "see the engine's log on this node")
         self._events.put(first)
@@ -66,7 +59,7 @@ class Feed:
             _close(self._stream)
         self._thread.join()
 
-    def next(self, timeout_s: float) -> Event | None:
+    def next(self, timeout_s: float) -> str | None:
         """The next event, None when nothing happened for so long."""
         try:
             return self._events.get(timeout=max(0.0, timeout_s))
@@ -77,7 +70,7 @@ class Feed:
         while not self._closed.is_set():
             with contextlib.suppress(DockerException, RequestException, OSError):
                 self._hear()
-            self._events.put(Event("lost"))
+            self._events.put("lost")
             self._closed.wait(AGAIN_S)
 
     def _hear(self) -> None:
@@ -90,11 +83,9 @@ class Feed:
                 if self._closed.is_set():
                     _close(stream)
                     return
-            self._events.put(Event("listening"))
+            self._events.put("listening")
             for said in stream:
-                actor = said.get("Actor") or {}
-                attributes = {str(k): str(v) for k, v in (actor.get("Attributes") or {}).items()}
-                self._events.put(Event(str(said.get("Action", "")), attributes))
+                self._events.put(str(said.get("Action", "")))
             with self._lock:
                 _close(stream)
                 self._stream = None

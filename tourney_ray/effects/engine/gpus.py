@@ -5,13 +5,13 @@ Guarantee: under the node's lock, no two containers hold the same GPU.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
 from tourney_ray.effects.engine.labels import OurLabels
+from tourney_ray.effects.file_lock import alone
 from tourney_ray.errors import EngineDown
 
 
@@ -30,7 +30,7 @@ def choose(
     held = ", ".join(f"{index} by {(holders or {}).get(index, 'another')}" for index in sorted(taken))
     raise EngineDown(
         f"{wanted} of the {total} GPUs are wanted and {len(free)} are free; held: {held or 'none'}",
-        "containers that nobody watches are removed with `tourney fence`",
+        "`docker ps --filter label=tourney.gpus` on this node shows who holds them",
     )
 
 
@@ -45,13 +45,6 @@ def taken_by(running: Iterable[OurLabels], here: OurLabels, devices: Literal["nv
     return {index: one.attempt for one in others for index in one.gpus}
 
 
-@contextlib.contextmanager
-def node_lock(folder: Path) -> Generator[None]:
-    """Wait until nobody else on this machine starts a container, then be alone; a process that dies lets go."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".start.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # closing alone leaves it to whatever was forked meanwhile
+def node_lock(folder: Path) -> AbstractContextManager[None]:
+    """Wait until nobody else who works in that folder makes a container, then be alone."""
+    return alone(folder / ".start.lock")

@@ -6,7 +6,6 @@ of itself (labels, health checks, volumes, stop signal) loosens one.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +13,13 @@ from typing import Any, Literal
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from tourney_ray.core.models import TrainingSpec
+from tourney_ray.core.resources import memory_bytes
 from tourney_ray.effects import contract
 from tourney_ray.effects.engine.connection import EngineFacts
 from tourney_ray.effects.engine.etc_files import ETC_FILES, HOSTNAME
 from tourney_ray.effects.engine.labels import OurLabels, container_name, labels_of, parse_labels
 from tourney_ray.effects.engine.seccomp import seccomp_profile
-from tourney_ray.errors import ConfigError, EngineDown
+from tourney_ray.errors import EngineDown
 
 __all__ = [
     "Effective",
@@ -36,8 +36,6 @@ __all__ = [
 
 MIB = 2**20
 GIB = 2**30
-UNITS = {"": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
-SIZE = re.compile(r"(\d+)([kmgt]?)b?", re.IGNORECASE)
 
 LEAST_MEM_BYTES = 64 * MIB
 """With less for a container, the node is of no use."""
@@ -125,7 +123,7 @@ def asks_for_strict(image_labels: dict[str, str] | None) -> bool:
 def effective(spec: TrainingSpec, facts: EngineFacts, limits: Limits) -> Effective:
     """The training's terms within what the node has and the operator allows.
 
-    Raises `EngineDown` for a node without memory to give, `ConfigError` for a memory limit that is no size.
+    Raises `EngineDown` for a node without memory to give.
     """
     times = spec.gpu_requirement.gpus if limits.mem_per_gpu else 1
     free = facts.mem_total_bytes - limits.mem_reserve_bytes
@@ -135,7 +133,7 @@ def effective(spec: TrainingSpec, facts: EngineFacts, limits: Limits) -> Effecti
             "of them are the host's",
             "lower sandbox.mem_reserve_gib, or train on a larger node",
         )
-    mem = min(_size(spec.mem_limit) * times, free)
+    mem = min(memory_bytes(spec.mem_limit) * times, free)
     shm = limits.shm_wide_bytes if spec.gpu_requirement.gpus >= WIDE_GPUS else limits.shm_bytes
     return Effective(
         mem_bytes=mem,
@@ -245,11 +243,3 @@ def _mounts(mounts: Mounts) -> list[Mount]:
         Mount(contract.CACHE, str(mounts.cache), type="bind", read_only=True, propagation="rprivate"),
         Mount(CHECKPOINTS, str(mounts.checkpoints), type="bind", propagation="rprivate"),
     ]
-
-
-def _size(text: str) -> int:
-    """Bytes of `24g`, `512m`, `1024k` or `1000`."""
-    match = SIZE.fullmatch(text)
-    if match is None or int(match[1]) == 0:
-        raise ConfigError(f"a memory limit of {text!r} is no size", "write it as 24g or 512m")
-    return int(match[1]) * UNITS[match[2].lower()]

@@ -65,6 +65,10 @@ class OutputDisk:
             return "folder"
         return "disk" if os.path.ismount(self._point) or can_mount() else "folder"
 
+    def exists(self) -> bool:
+        """Whether it was prepared and not released; a restart of the machine may have unmounted it."""
+        return self._image.exists() or self._plain.exists()
+
     def prepare(self) -> Path:
         """The folder to mount into the container: the one that is there already, else a new, empty one.
 
@@ -190,7 +194,7 @@ def _told(folder: Path, what: str) -> Generator[None]:
         yield
     except OSError as problem:
         full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "make room on this node: `tourney gc`" if full else "see this node's disk"
+        hint = "make room on this node" if full else "see this node's disk"
         raise StorageUnavailable(
             f"the output folder {folder} could not be {what}: {problem.strerror}", hint
         ) from problem

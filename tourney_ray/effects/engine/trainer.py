@@ -72,14 +72,6 @@ class ContainerTrainer:
         with folder.held():
             return self._gone(spec, container, begun, watched, folder)
 
-    def start(self, spec: TrainingSpec, place: Place) -> Container:
-        """Start the attempt's container, or find the one that is there, and watch it not."""
-        folder = AttemptFolder(self._work, spec)
-        with folder.held():
-            container = self._adopted(spec) or self._started(spec, place, folder)
-            self._begun(container, folder)
-        return container
-
     def release(self, spec: TrainingSpec) -> str:
         """How it is known that nothing runs of an attempt on this node, nor ever will. Raises `PlatformFault`."""
         folder = AttemptFolder(self._work, spec)
@@ -90,8 +82,7 @@ class ContainerTrainer:
             reason = (
                 "it was released, and its container ended with it" if found else "it was released before it started"
             )
-            if folder.note(Ran) is None:
-                folder.write_outcome(Failed(blame=Blame.PLATFORM, kind="released", reason=reason))
+            folder.write_outcome(Failed(blame=Blame.PLATFORM, kind="released", reason=reason))
             for container in found:
                 self._end(container)
             self._disk(folder).release()
@@ -253,21 +244,24 @@ class ContainerTrainer:
         self._containers.remove(container.container_id)
 
     def _disk(self, folder: AttemptFolder) -> OutputDisk:
-        return _disk(folder, self._limits)
+        return disk_of(folder, self._limits)
 
 
 @contextlib.contextmanager
 def output_of(work: Path, spec: TrainingSpec, limits: Limits) -> Generator[Path]:
     """A context: the host's side of an attempt's checkpoints, read-only. Gone after it, unless that failed.
 
-    To be entered only when the attempt's container is gone.
+    To be entered only when the attempt's container is gone. Raises `StorageUnavailable` where they are not there.
     """
-    disk = _disk(AttemptFolder(work, spec), limits)
+    disk = disk_of(AttemptFolder(work, spec), limits)
+    if not disk.exists():
+        raise StorageUnavailable(f"what attempt {spec.attempt_id} wrote is not on this node any more")
     point = disk.prepare()
     disk.seal()
     yield point
     disk.release()
 
 
-def _disk(folder: AttemptFolder, limits: Limits) -> OutputDisk:
+def disk_of(folder: AttemptFolder, limits: Limits) -> OutputDisk:
+    """Where an attempt's checkpoints lie, or are to lie."""
     return OutputDisk(folder.path / "output", limits.output_bytes, limits.output_inodes)

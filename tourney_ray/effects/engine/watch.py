@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tourney_ray.effects.engine.containers import Container, Containers
 from tourney_ray.effects.engine.ending import Stopped
-from tourney_ray.effects.engine.events import Event, Feed
+from tourney_ray.effects.engine.events import Feed
 from tourney_ray.effects.engine.options import Limits
 from tourney_ray.errors import EngineDown
 
@@ -72,11 +72,15 @@ class Watch:
                 self._need_patience()
                 continue
             if container is None or not container.runs:
-                return Watched(container, None, self._outsider, self._was_away, 0.0)
+                return Watched(container, self._stopped_by_another(), self._outsider, self._was_away, 0.0)
             self._was_away = False
             if reason:
                 self._containers.stop(self._id, self._limits.grace_s)
                 return Watched(self._containers.inspect(self._id), reason, False, False, max(0.0, self._late_s))
+
+    def _stopped_by_another(self) -> Stopped | None:
+        """Why another watcher of the same attempt, which has the same deadline, has stopped it; None if none has."""
+        return Stopped.DEADLINE if self._outsider and time.monotonic() >= self._deadline else None
 
     def _wait_for_news(self, feed: Feed) -> None:
         """Return when the container has to be looked at: after an event that matters, or when it is time anyway."""
@@ -89,15 +93,15 @@ class Watch:
                 self._away = False
             if self._away:
                 self._need_patience()
-            elif event is None or event.action in ("listening", "die", "destroy"):
+            elif event is None or event in ("listening", "die", "destroy"):
                 return
 
-    def _note(self, event: Event) -> None:
-        if event.action == "lost":
+    def _note(self, event: str) -> None:
+        if event == "lost":
             self._away = self._was_away = True
-        elif event.action == "listening":
+        elif event == "listening":
             self._away = False
-        elif event.action == "kill":
+        elif event == "kill":
             self._outsider = True
 
     def _need_patience(self) -> None:
