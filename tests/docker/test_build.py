@@ -205,6 +205,7 @@ def test_a_preloaded_library_is_the_images_own_affair(yard: Yard) -> None:
     assert yard.build("FROM tourney/tiny-base\nENV LD_PRELOAD=/nothing.so\n").image_id
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")  # docker-py's, where nobody listens
 def test_an_engine_that_dies_is_the_platforms_fault(dockerd: PrivateEngine, yard: Yard) -> None:
     """What it leaves of the build's step is removed by the next build."""
     killer = threading.Timer(1.5, dockerd.restart)
