@@ -127,7 +127,7 @@ def test_rules_may_start_from_a_preset(tmp_path: Path) -> None:
         ("types = []", "types", "at least 1 item"),
         ('types = ["text", "text"]', "document", "types names a tournament type twice"),
         ('seed = "lucky"', "seed", "valid integer"),
-        ('[sandbox]\nkind = "docker"', "sandbox.kind", "'auto', 'bubblewrap' or 'process'"),
+        ('[sandbox]\nkind = "podman"', "sandbox.kind", "'docker', 'auto', 'bubblewrap' or 'process'"),
         ("[repositories]\nlicence = 'LICENSE'", "repositories", "licence and notice go together"),
         ("[cluster]\nmax_trainers = 0", "cluster.max_trainers", "greater than or equal to 1"),
         ('[base_contestants.text]\nhotkey = "b"', "base_contestants.text.coldkey", "Field required"),

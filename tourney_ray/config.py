@@ -59,10 +59,26 @@ class Repositories(Record):
 
 
 class Sandbox(Record):
-    """How a trainer's code is run."""
+    """How a trainer's code is run. All but `kind` is about containers."""
 
-    kind: Literal["auto", "bubblewrap", "process"] = "auto"
-    """`auto`: bubblewrap where it works, else a plain process that isolates nothing. Both run bundled samples only."""
+    kind: Literal["docker", "auto", "bubblewrap", "process"] = "auto"
+    """`docker`: anybody's code, in containers. `auto`: bubblewrap where it works, else a plain process that isolates
+    nothing; both run bundled samples only."""
+    host: str = ""
+    """Address of each node's engine; empty: DOCKER_HOST, else the usual socket."""
+    devices: Literal["nvidia", "none"] = "nvidia"
+    """`none`: GPUs are only counted, on machines that have none."""
+    mem_per_gpu: bool = False
+    """Whether the memory and CPUs of the rules are meant per GPU."""
+    mem_reserve_gib: float = Field(default=2.0, ge=0)
+    """Of a node's memory, left to the node itself."""
+    output_gib: float = Field(default=100.0, gt=0)
+    """Most that a training may write to its output folder."""
+    layer_gib: float = Field(default=20.0, gt=0)
+    """Most that it may write anywhere else."""
+    build_network: str = "none"
+    """Network of image builds; a named one should reach a package proxy and nothing else."""
+    build_deadline_s: float = Field(default=3600.0, gt=0)
 
 
 class ClusterChoice(Record):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tourney_ray.core.models import GpuRequirement, TaskType
-from tourney_ray.core.resources import get_tournament_gpu_requirement, model_size_from_name
+from tourney_ray.core.resources import get_tournament_gpu_requirement, memory_bytes, model_size_from_name
 from tourney_ray.core.rules import Rules
 
 ONE, TWO, FOUR, EIGHT = (
@@ -92,3 +92,14 @@ def test_a_size_in_tenths_is_read_exactly(tenths: int, unit: str, rest: str):
 def test_a_requirement_spells_ray_resources():
     spelt = [(r.gpu_type, r.gpus) for r in GpuRequirement]
     assert spelt == [("H100", 1), ("H100", 2), ("H100", 4), ("H100", 8), ("A100", 1)]
+
+
+@pytest.mark.parametrize(("limit", "size"), [("24g", 24 * 2**30), ("512m", 2**29), ("1024k", 2**20)])
+def test_a_memory_limit_in_bytes(limit: str, size: int) -> None:
+    assert memory_bytes(limit) == size
+
+
+@pytest.mark.parametrize("limit", ["", "0g", "much", "-1g", "1.5g", "24gg", "24"])
+def test_a_memory_limit_that_is_no_size(limit: str) -> None:
+    with pytest.raises(ValueError, match="is no size"):
+        memory_bytes(limit)

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
 
 from tests.driver.scripted import OpenRig, trains
-from tourney_ray.config import Settings
+from tourney_ray.config import Sandbox, Settings
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Release, Train
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome
-from tourney_ray.core.nodes import Node
+from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.state import State
-from tourney_ray.driver import dispatch, work
+from tourney_ray.driver import dispatch, tasks, work
 from tourney_ray.driver.dispatch import RETRY_S, RayDispatcher
 from tourney_ray.driver.loop import Outcome
+from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import EngineDown
 
 NODE = "0b" * 28
 LOST = Failed(blame=Blame.PLATFORM, kind="engine_down", reason="process 7 of a training cannot be ended")
 CRASHED = Failed(blame=Blame.MINER, kind="crashed", reason="exit status 1")
 TRAINED = Trained(checkpoint="out", seconds=1.0)
+RAN = Ran(
+    epoch=1,
+    seconds=1.0,
+    exit_code=0,
+    oom_killed=False,
+    container_id="c",
+    image_id="i",
+    gpu_indices=(0,),
+    started_at=None,
+    finished_at=None,
+)
 
 
 class Task:
     """A function as a Ray task that answers, or raises, what the test says."""
 
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+        self.held: list[dict[str, Any]] = []
+        """What each call held in Ray."""
 
-    def options(self, **_: Any) -> Task:
+    def options(self, **options: Any) -> Task:
+        self.held.append({name: value for name, value in options.items() if name in ("num_gpus", "resources")})
         return self
 
     async def remote(self, *_: Any) -> Any:
-        if isinstance(self._answer, Exception):
-            raise self._answer
-        return self._answer
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class Desk:
@@ -47,22 +65,29 @@ class Desk:
 
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self._outcomes: asyncio.Queue[Any] = asyncio.Queue()
+        self.settings = settings
         self._monkeypatch = monkeypatch
         self.pauses: list[float] = []
-        self.dispatcher = RayDispatcher(settings, State, self._outcomes.put_nowait, "tests")
+        self.progress: list[e.Fact] = []
+        self.state = State(nodes={NODE: Node(NODE, {"H100": 8})})
+        self.dispatcher = RayDispatcher(settings, lambda: self.state, self._outcomes.put_nowait, "tests")
         self.dispatcher.on_defect = self._outcomes.put_nowait
 
-    async def ended(self, command: Train | Release, answer: Any) -> tuple[e.Fact, ...]:
-        """The facts that come of a command whose task gives that answer."""
-        function: Any = dispatch._train if isinstance(command, Train) else work.release
-        self._monkeypatch.setitem(dispatch.REMOTE, function, Task(answer))
+    async def ended(self, command: Train | Release, *answers: Any, collected: Any = None) -> tuple[e.Fact, ...]:
+        """The facts that come of a command whose task gives these answers, one after the other, the last for ever."""
+        function: Any = tasks.train if isinstance(command, Train) else work.release
+        self.task = Task(*answers)
+        self._monkeypatch.setitem(tasks.REMOTE, function, self.task)
+        self._monkeypatch.setitem(tasks.REMOTE, work.collect, Task(collected))
         self._monkeypatch.setattr(dispatch.asyncio, "sleep", self._pause)
         self.dispatcher.dispatch(command)
-        outcome = await self._outcomes.get()
-        assert isinstance(outcome, Outcome), outcome
-        assert outcome.command_id == command.command_id
-        assert outcome.done
-        return outcome.facts
+        while True:
+            outcome = await self._outcomes.get()
+            assert isinstance(outcome, Outcome), outcome
+            assert outcome.command_id == command.command_id
+            if outcome.done:
+                return outcome.facts
+            self.progress += outcome.facts
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -119,6 +144,52 @@ async def test_a_watcher_vouches_for_free_gpus_unless_the_platform_failed(
     desk: Desk, train: Train, outcome: TrainingOutcome, kinds: list[str]
 ) -> None:
     assert [fact.kind for fact in await desk.ended(train, outcome)] == kinds
+
+
+async def test_another_watcher_takes_over_from_one_that_died(desk: Desk, train: Train) -> None:
+    facts = await desk.ended(train, WorkerCrashedError(), WorkerCrashedError(), TRAINED)
+    assert [fact.kind for fact in facts] == ["LeaseEnded", "AttemptEnded"]
+    assert len(desk.task.held) == 3
+
+
+async def test_gpus_are_given_back_before_the_output_is_collected(desk: Desk, train: Train) -> None:
+    (gone, ended) = await desk.ended(train, RAN, collected=TRAINED)
+    assert [gone] == desk.progress
+    assert isinstance(gone, e.LeaseEnded)
+    assert isinstance(ended, e.AttemptEnded)
+    assert ended.outcome == TRAINED
+
+
+async def test_a_watcher_holds_gpus_only_while_they_are_leased(desk: Desk, train: Train) -> None:
+    await desk.ended(train, TRAINED)
+    spec = train.spec
+    assert desk.task.held == [{}]
+    lease = Lease(spec.attempt_id, spec.tournament_id, spec.task_id, spec.hotkey, 1, NODE, "H100", 1)
+    desk.state = replace(desk.state, leases={spec.attempt_id: lease})
+    await desk.ended(train, TRAINED)
+    assert desk.task.held == [{"num_gpus": 1, "resources": {"H100": 1}}]
+
+
+async def test_a_node_that_is_forgotten_is_a_fault_of_the_platform(desk: Desk, train: Train) -> None:
+    desk.state = State()
+    (ended,) = await desk.ended(train, TRAINED)
+    assert isinstance(ended, e.AttemptEnded)
+    assert isinstance(ended.outcome, Failed)
+    assert (ended.outcome.blame, ended.outcome.kind) == (Blame.PLATFORM, "node_lost")
+
+
+async def test_every_new_node_is_looked_over_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = desk.settings.model_copy(update={"sandbox": Sandbox(kind="docker")})
+    dispatcher = RayDispatcher(docker, State, lambda _: None, "tests")
+    reaping = Task(["task/hk/1"])
+    monkeypatch.setitem(tasks.REMOTE, work.reap, reaping)
+    monkeypatch.setattr(dispatch, "NODES_FRESH", timedelta(0))
+    seen = {"NodeID": NODE, "Resources": {"H100": 8.0}, "Alive": True}
+    monkeypatch.setattr(dispatch.ray, "nodes", lambda: [seen, seen | {"NodeID": "head", "Resources": {"CPU": 4.0}}])
+    for _ in range(3):
+        dispatcher.cluster()
+    await asyncio.gather(*dispatcher._tasks)
+    assert reaping.held == [{}]
 
 
 async def test_a_release_says_how_it_is_known(desk: Desk, release: Release) -> None:

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.effects.builders_sandbox import SAVING, World, nothing
+from tests.effects.builders_sandbox import NEVER_STARTS, SAVING, Told, World, nothing
 from tourney_ray.config import Registry, Sandbox, Settings
 from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome, TrainingSpec
 from tourney_ray.driver import work
 from tourney_ray.effects import attempt_folder, processes, sandbox
 from tourney_ray.effects.attempt_folder import AttemptFolder
+from tourney_ray.effects.ports import Place
 from tourney_ray.effects.process import Job
 from tourney_ray.effects.processes import mark_of
+from tourney_ray.effects.ran import Ran
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.errors import EngineDown, PlatformFault, StorageUnavailable
 
@@ -60,7 +62,7 @@ def left_behind(world: World, spec: TrainingSpec, process: subprocess.Popen[byte
     return folder
 
 
-def released(outcome: TrainingOutcome | None) -> str:
+def released(outcome: TrainingOutcome | Ran | None) -> str:
     """The reason of an attempt that was ended by its release."""
     assert isinstance(outcome, Failed), outcome
     assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "released")
@@ -75,8 +77,9 @@ def test_what_never_started_is_free_and_never_starts(settings: Settings, world: 
     source = world.source(SAVING)
     spec = world.spec(source)
     assert work.release(settings, spec) == NEVER
-    assert released(work.train(settings, spec, pytest.fail)) == "it was released before it started"
-    assert released(world.trainer().train(spec, source, pytest.fail)) == "it was released before it started"
+    place = Place(driver="d", node="n", gpus=8)
+    assert released(work.train(settings, spec, place, NEVER_STARTS)) == "it was released before it started"
+    assert released(world.trainer().train(spec, source, NEVER_STARTS)) == "it was released before it started"
     assert AttemptFolder(world.work, spec).started() is None
 
 
@@ -117,7 +120,7 @@ def test_what_runs_under_a_watcher_is_ended_and_the_watcher_hears_of_it(settings
     source = world.source(SAVING + "(output / 'x').touch()\n" + ENDLESS)
     spec = world.spec(source)
     said: list[str] = []
-    outcome = world.trainer(max_seconds=20).train(spec, source, lambda: said.append(work.release(settings, spec)))
+    outcome = world.trainer(max_seconds=20).train(spec, source, Told(lambda: said.append(work.release(settings, spec))))
     assert said == [GONE]
     assert released(outcome) == "it was released, and the training ended with it"
 
@@ -155,7 +158,7 @@ def test_what_an_older_epoch_left_is_ended_and_this_one_never_starts(
     left_behind(world, world.spec(source, epoch=1), orphan)
     assert work.release(settings, world.spec(source, epoch=2)) == NEVER
     assert orphan.wait() == -signal.SIGKILL
-    assert released(world.trainer().train(world.spec(source, epoch=2), source, pytest.fail))
+    assert released(world.trainer().train(world.spec(source, epoch=2), source, NEVER_STARTS))
 
 
 def test_a_late_release_leaves_a_later_epoch_alone(

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.builders_training import tiny_task_data, training_spec
 from tests.effects.builders_repos import git, make_repo
-from tests.effects.builders_sandbox import DOCKERFILE, SAVING, task_data
+from tests.effects.builders_sandbox import DOCKERFILE, SAVING, Told, nothing
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import Evaluate
 from tourney_ray.core.models import (
     Blame,
     Failed,
-    GpuRequirement,
     TaskType,
     Trained,
     TrainingOutcome,
     TrainingSpec,
 )
 from tourney_ray.driver import work
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.attempt_folder import AttemptFolder
+from tourney_ray.effects.ports import Place
+from tourney_ray.effects.ran import Ran
 from tourney_ray.effects.tree import folder_tree_hash
 from tourney_ray.errors import (
     CheckpointInvalid,
@@ -36,26 +40,19 @@ from tourney_ray.errors import (
     TrainingCrashed,
 )
 
+PLACE = Place(driver="d", node="n", gpus=8)
 SAVES = SAVING + "(output / 'model.safetensors').write_bytes(b'weights')\n"
 
 
 def spec(repo: Path, tree_hash: str = "") -> TrainingSpec:
-    return TrainingSpec(
+    return training_spec(
+        tiny_task_data(),
         attempt_id="task-1.m00.1",
-        tournament_id="t",
-        task_id="task-1",
-        task_type=TaskType.INSTRUCT,
         hotkey="m00",
         repo=repo.as_uri(),
         commit=git(repo, "rev-parse", "HEAD"),
         tree_hash=tree_hash or git(repo, "rev-parse", "HEAD^{tree}"),
         expected_repo_name="t-m00",
-        data=task_data(),
-        hours_to_complete=0.01,
-        gpu_requirement=GpuRequirement.H100_1X,
-        mem_limit="24g",
-        nano_cpus=8_000_000_000,
-        epoch=1,
     )
 
 
@@ -77,31 +74,28 @@ def miners_repo(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return make
 
 
-def failed(outcome: TrainingOutcome) -> Failed:
+def failed(outcome: TrainingOutcome | Ran) -> Failed:
     assert isinstance(outcome, Failed), outcome
     return outcome
 
 
-def nothing() -> None:
-    """Nobody listens."""
-
-
-def test_a_training_leaves_its_checkpoint_below_the_data_folder(
-    settings: Settings, miners_repo: Callable[[str], Path]
-) -> None:
+def test_a_training_leaves_its_checkpoint_in_the_store(settings: Settings, miners_repo: Callable[[str], Path]) -> None:
     started: list[bool] = []
-    outcome = work.train(settings, spec(miners_repo(SAVES)), lambda: started.append(True))
+    outcome = work.train(settings, spec(miners_repo(SAVES)), PLACE, Told(lambda: started.append(True)))
     assert isinstance(outcome, Trained), outcome
     assert started == [True]
-    assert (settings.data / outcome.checkpoint / "model.safetensors").read_bytes() == b"weights"
+    folder = checked_out(
+        ArtifactStore(str(settings.data / "artifacts")), outcome.checkpoint, settings.data / "checkouts"
+    )
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_an_attempt_that_has_ended_is_taken_over_and_not_run_again(
     settings: Settings, miners_repo: Callable[[str], Path]
 ) -> None:
     attempt, started = spec(miners_repo(SAVES)), list[bool]()
-    first = work.train(settings, attempt, nothing)
-    assert work.train(settings, attempt, lambda: started.append(True)) == first
+    first = work.train(settings, attempt, PLACE, nothing)
+    assert work.train(settings, attempt, PLACE, Told(lambda: started.append(True))) == first
     assert started == []
 
 
@@ -112,19 +106,19 @@ def test_an_attempt_whose_watcher_was_lost_is_the_platforms_fault(
     folder = AttemptFolder(settings.state / "work", attempt)
     folder.begin()
     folder.write_started([])
-    outcome = failed(work.train(settings, attempt, nothing))
+    outcome = failed(work.train(settings, attempt, PLACE, nothing))
     assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "lost")
 
 
 def test_a_trainer_that_crashes_is_the_miners_fault(settings: Settings, miners_repo: Callable[[str], Path]) -> None:
-    outcome = failed(work.train(settings, spec(miners_repo("import sys\nsys.exit('out of ideas')\n")), nothing))
+    outcome = failed(work.train(settings, spec(miners_repo("import sys\nsys.exit('out of ideas')\n")), PLACE, nothing))
     assert (outcome.blame, outcome.kind) == (Blame.MINER, "crashed")
     assert "out of ideas" in outcome.reason
 
 
 def test_a_strangers_tree_is_not_run_and_that_is_the_miners_fault(settings: Settings, tmp_path: Path) -> None:
     make_repo(tmp_path / "repo", {"dockerfiles/standalone-text-trainer.dockerfile": DOCKERFILE, "train.py": SAVES})
-    outcome = failed(work.train(settings, spec(tmp_path / "repo"), nothing))
+    outcome = failed(work.train(settings, spec(tmp_path / "repo"), PLACE, nothing))
     assert (outcome.blame, outcome.kind) == (Blame.MINER, "repo_rejected")
     assert "is not a bundled sample" in outcome.reason
 
@@ -134,11 +128,11 @@ def test_a_vetted_tree_that_is_gone_or_another_one_is_the_platforms_fault(
 ) -> None:
     repo = miners_repo(SAVES)
     other, good = spec(repo, "a" * 40), spec(repo)
-    outcome = failed(work.train(settings, other, nothing))
+    outcome = failed(work.train(settings, other, PLACE, nothing))
     assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "platform_fault")
     assert f"vetted was {'a' * 40}" in outcome.reason
     gone = good.model_copy(update={"repo": repo.with_name("gone").as_uri()})
-    outcome = failed(work.train(settings, gone, nothing))
+    outcome = failed(work.train(settings, gone, PLACE, nothing))
     assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "platform_fault")
     assert "the vetted tree is gone" in outcome.reason
 
@@ -150,7 +144,7 @@ def test_the_vetted_tree_is_kept_though_its_repository_goes_away(
     attempt = spec(repo)
     work.repo_store(settings).fetch(attempt.repo, attempt.commit)
     repo.rename(repo.with_name("moved"))
-    assert isinstance(work.train(settings, attempt, nothing), Trained)
+    assert isinstance(work.train(settings, attempt, PLACE, nothing), Trained)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +173,7 @@ def test_every_error_becomes_a_failure_with_its_blame(
 
     make_repo(tmp_path / "repo")
     monkeypatch.setattr(work, "sandbox", broken)
-    outcome = failed(work.train(settings, spec(tmp_path / "repo"), nothing))
+    outcome = failed(work.train(settings, spec(tmp_path / "repo"), PLACE, nothing))
     assert (outcome.blame, outcome.kind) == (blame, kind)
     assert outcome.reason
 
@@ -188,7 +182,11 @@ def test_every_error_becomes_a_failure_with_its_blame(
 
 
 def test_the_evaluator_says_why_it_could_not_tell(settings: Settings) -> None:
-    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", task_data(), 1, 0)
+    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", tiny_task_data(), 1, 0)
     said = work.EvaluatorWorker(settings).evaluate(command, b"\0" * 32)
     assert isinstance(said, str)
-    assert "no checkpoint at" in said
+    assert "no checkpoint at 'checkpoints/gone'" in said
+    absent = dataclasses.replace(command, checkpoint=f"sha256:{'a' * 64}")
+    said = work.EvaluatorWorker(settings).evaluate(absent, b"\0" * 32)
+    assert isinstance(said, str)
+    assert f"object {'a' * 64} is not in" in said

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, TrainingOutcome, TrainingSpec
+from tests.builders_training import tiny_task_data, training_spec
+from tourney_ray.core.models import Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.collect import OutputCaps
 from tourney_ray.effects.sandbox import Kind, SandboxTrainer
 from tourney_ray.effects.tree import folder_tree_hash
@@ -25,8 +27,34 @@ output.mkdir(parents=True)
 """Beginning of a script that finds its folders as the contract tells it."""
 
 
-def nothing() -> None:
-    """An `on_start` that does nothing."""
+@dataclass(frozen=True)
+class Told:
+    """The news of a training: calls `on_start` when its code runs."""
+
+    on_start: Callable[[], object]
+
+    def running(self, gpu_indices: tuple[int, ...], image_id: str) -> None:
+        assert (gpu_indices, image_id) == ((), "")
+        self.on_start()
+
+    def said(self, tail: str) -> None:
+        raise AssertionError(tail)
+
+
+def _nothing() -> None:
+    pass
+
+
+nothing = Told(_nothing)
+"""News for nobody."""
+
+
+def _never() -> None:
+    raise AssertionError("it started")
+
+
+NEVER_STARTS = Told(_never)
+"""News of a training that may not start."""
 
 
 @dataclass
@@ -61,6 +89,15 @@ class World:
     def work(self) -> Path:
         return self.folder / "work"
 
+    @property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(str(self.root / "artifacts"))
+
+    def checkpoint(self, outcome: TrainingOutcome) -> Path:
+        """The folder that a training left."""
+        assert isinstance(outcome, Trained), outcome
+        return checked_out(self.store, outcome.checkpoint, self.folder / "checkouts")
+
     def trainer(self, max_seconds: float | None = None, caps: OutputCaps | None = None) -> SandboxTrainer:
         return SandboxTrainer(self.root, self.work, frozenset(self.trees), self.kind, max_seconds, caps)
 
@@ -74,21 +111,14 @@ class World:
         return folder
 
     def spec(self, source: Path, attempt: int = 1, epoch: int = 1, hours: float = 0.01) -> TrainingSpec:
-        return TrainingSpec(
+        return training_spec(
+            tiny_task_data(),
             attempt_id=f"task-1/{self.hotkey}/{attempt}",
             tournament_id="tourn_1",
-            task_id="task-1",
-            task_type=TaskType.INSTRUCT,
             hotkey=self.hotkey,
-            repo="https://example.invalid/a",
-            commit="a" * 40,
             tree_hash=folder_tree_hash(source),
             expected_repo_name="tournament-1-hk-a",
-            data=task_data(),
             hours_to_complete=hours,
-            gpu_requirement=GpuRequirement.H100_1X,
-            mem_limit="24g",
-            nano_cpus=8_000_000_000,
             epoch=epoch,
         )
 
@@ -97,23 +127,8 @@ class World:
         script: str,
         max_seconds: float | None = None,
         caps: OutputCaps | None = None,
-        on_start: Callable[[], None] = nothing,
+        on_start: Callable[[], object] = _nothing,
     ) -> TrainingOutcome:
         """The outcome of a training that is `script`."""
         source = self.source(script)
-        return self.trainer(max_seconds, caps).train(self.spec(source), source, on_start)
-
-
-def task_data() -> TaskData:
-    return TaskData(
-        model_id="org/tiny",
-        model_params=1000,
-        model_path="models/org--tiny",
-        dataset_path="datasets/task-1_train_data.json",
-        dataset_sha256="0" * 64,
-        dataset_rows=1,
-        test_path="tests/task-1_test.json",
-        test_sha256="0" * 64,
-        test_rows=1,
-        sequence_len=256,
-    )
+        return self.trainer(max_seconds, caps).train(self.spec(source), source, Told(on_start))

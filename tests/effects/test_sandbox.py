@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.effects.builders_sandbox import SAVING, World, nothing
+from tests.effects.builders_sandbox import NEVER_STARTS, SAVING, Told, World, nothing
 from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome
 from tourney_ray.effects.collect import OutputCaps
 from tourney_ray.effects.process import LOG_CAP_BYTES
+from tourney_ray.effects.provenance import load
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.errors import EngineDown, RepoRejected, StorageUnavailable
 
@@ -49,10 +50,13 @@ print("done")
 
     assert isinstance(outcome, Trained), outcome
     assert (started, outcome.stopped_at_deadline, outcome.log_tail) == ([True], False, "done\n")
-    kept = Path(outcome.checkpoint) / "model.safetensors"
-    assert kept == world.root / "checkpoints" / f"task-1_{world.hotkey}_1" / "model.safetensors"
+    kept = world.checkpoint(outcome) / "model.safetensors"
     assert kept.read_bytes() == b"weights"
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o400
+    record = load(world.store, outcome.provenance.removeprefix("sha256:"))
+    assert (record.attempt_id, record.left.output_files, record.left.output_bytes) == (f"task-1/{world.hotkey}/1", 1, 7)
+    assert (record.course.exit_code, record.course.seconds, record.fault) == (0, outcome.seconds, None)
+    assert f"sha256:{record.left.output}" == outcome.checkpoint
 
 
 def test_nothing_of_our_environment_reaches_a_trainer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +164,7 @@ def test_at_the_deadline_what_is_there_counts(world: World) -> None:
     assert isinstance(outcome, Trained)
     assert outcome.stopped_at_deadline
     assert 0.5 <= outcome.seconds < 2.4
-    assert (Path(outcome.checkpoint) / "model.safetensors").read_text() == "half"
+    assert (world.checkpoint(outcome) / "model.safetensors").read_text() == "half"
 
 
 def test_at_the_deadline_with_nothing_there_the_miner_failed(world: World) -> None:
@@ -186,7 +190,7 @@ while True: select.select([], [], [], 60)
 """
     outcome = world.run(SAVING + script, max_seconds=0.5)
     assert isinstance(outcome, Trained), outcome
-    assert (Path(outcome.checkpoint) / "model.safetensors").read_text() == "saved in time"
+    assert (world.checkpoint(outcome) / "model.safetensors").read_text() == "saved in time"
 
 
 def test_a_trainer_that_ignores_the_request_is_killed_after_the_grace(
@@ -228,7 +232,7 @@ if not mark.exists():
     second = world.trainer().train(world.spec(source, attempt=2), source, nothing)
     assert failed(first).reason == "trainer exited with 1: first"
     assert isinstance(second, Trained)
-    assert os.listdir(second.checkpoint) == ["model.safetensors"]
+    assert os.listdir(world.checkpoint(second)) == ["model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +246,7 @@ if not mark.exists():
         ("(output / 'a').write_text(''); os.link(output / 'a', output / 'b')", "not a plain file of its own"),
         ("(output / 'a').touch(); os.truncate(output / 'a', 10**12)", "bytes"),
         ("[(output / str(n)).touch() for n in range(30)]", "more than 20 files"),
-        ("(output / 'a/b/c/d/e/f').mkdir(parents=True)", "deep"),
+        ("(output / 'a/b/c/d/e/f/g/h/i').mkdir(parents=True)", "deep"),
         ("(output / 'a\\nb').touch()", "of the name"),
     ],
 )
@@ -250,7 +254,10 @@ def test_output_that_is_no_plain_output_is_refused(world: World, planted: str, c
     outcome = failed(world.run(f"{SAVING}\n{planted}\n", caps=OutputCaps(files=20)))
     assert (outcome.blame, outcome.kind) == (Blame.MINER, "output_refused")
     assert complaint in outcome.reason
-    assert not list((world.root / "checkpoints").iterdir())
+    record = load(world.store, outcome.provenance.removeprefix("sha256:"))
+    assert record.fault is not None
+    assert complaint in record.fault.reason
+    assert [found.name for found in world.store.objects()] == [outcome.provenance.removeprefix("sha256:")]
 
 
 def test_a_flood_of_log_is_capped_and_its_end_kept(world: World) -> None:
@@ -264,7 +271,7 @@ def test_a_strangers_tree_never_starts(world: World) -> None:
     source = world.source("print('hello')")
     world.trees.clear()
     with pytest.raises(RepoRejected, match="bundled samples only; Docker is needed"):
-        world.trainer().train(world.spec(source), source, pytest.fail)
+        world.trainer().train(world.spec(source), source, NEVER_STARTS)
     assert not world.work.exists()
 
 
@@ -273,14 +280,14 @@ def test_a_source_that_is_not_the_tree_it_should_be_never_starts(world: World) -
     spec = world.spec(source)
     (source / "train.py").write_text("print('changed')")
     with pytest.raises(StorageUnavailable, match="holds tree"):
-        world.trainer().train(spec, source, pytest.fail)
+        world.trainer().train(spec, source, NEVER_STARTS)
 
 
 def test_missing_inputs_are_the_platforms_fault(world: World) -> None:
     source = world.source("")
     (world.root / "datasets/task-1_train_data.json").unlink()
     with pytest.raises(StorageUnavailable, match=r"data of task task-1 is not here"):
-        world.trainer().train(world.spec(source), source, pytest.fail)
+        world.trainer().train(world.spec(source), source, NEVER_STARTS)
 
 
 def test_a_repository_without_the_dockerfile_is_refused(world: World) -> None:
@@ -289,7 +296,7 @@ def test_a_repository_without_the_dockerfile_is_refused(world: World) -> None:
     spec = world.spec(source)
     world.trees.add(spec.tree_hash)
     with pytest.raises(RepoRejected, match=r"has no dockerfiles/standalone-text-trainer\.dockerfile"):
-        world.trainer().train(spec, source, pytest.fail)
+        world.trainer().train(spec, source, NEVER_STARTS)
 
 
 class TestAdopt:
@@ -330,13 +337,14 @@ class TestAdopt:
         source = world.source(SAVING + ENDLESS)
         adopted: list[TrainingOutcome | None] = []
         trainer = world.trainer(max_seconds=20)
+        taken_over = Told(lambda: adopted.append(trainer.adopt(world.spec(source))))
         if world.kind == "bubblewrap":
             with pytest.raises(EngineDown):
-                trainer.train(world.spec(source), source, lambda: adopted.append(trainer.adopt(world.spec(source))))
+                trainer.train(
+                    world.spec(source), source, Told(lambda: adopted.append(trainer.adopt(world.spec(source))))
+                )
         else:
-            watched = trainer.train(
-                world.spec(source), source, lambda: adopted.append(trainer.adopt(world.spec(source)))
-            )
+            watched = trainer.train(world.spec(source), source, taken_over)
             assert watched == adopted[0]
         assert isinstance(adopted[0], Failed)
         assert adopted[0].kind == "lost"
@@ -355,7 +363,7 @@ def probe(world: World, script: str) -> Any:
     saving = "import json\n(output / 'facts.json').write_text(json.dumps(facts))\n"
     outcome = world.run(SAVING + script + saving)
     assert isinstance(outcome, Trained), outcome
-    return json.loads((Path(outcome.checkpoint) / "facts.json").read_text())
+    return json.loads((world.checkpoint(outcome) / "facts.json").read_text())
 
 
 def failed(outcome: TrainingOutcome) -> Failed:
@@ -385,7 +393,7 @@ def lose_watcher(world: World, source: Path) -> None:
     trainer = world.trainer()
     watcher = os.fork()
     if watcher == 0:
-        trainer.train(world.spec(source), source, lambda: (os.write(write, b"x"), None)[1])
+        trainer.train(world.spec(source), source, Told(lambda: os.write(write, b"x")))
         os._exit(0)
     os.close(write)
     assert os.read(read, 1) == b"x"

@@ -54,7 +54,6 @@ Spoil = Callable[[Path], object]
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "symlink": (lambda at: (at / "vocab.json").symlink_to("/etc/passwd"), "'vocab.json' is a symbolic link"),
     "dangling symlink": (lambda at: (at / "vocab.json").symlink_to("nowhere"), "is a symbolic link"),
-    "hard link": (lambda at: os.link(at / "config.json", at / "vocab.json"), "is a hard link"),
     "fifo": (lambda at: os.mkfifo(at / "vocab.json"), "is a special file"),
     "subfolder": (lambda at: (at / "checkpoint-60").mkdir(), "'checkpoint-60' is a folder"),
     "pickle": (lambda at: (at / "pytorch_model.bin").write_bytes(b""), ".bin files are never opened"),

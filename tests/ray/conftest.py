@@ -16,8 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.builders_training import SMALL_RULES
 from tourney_ray.driver.cluster import LocalCluster, local_cluster
-from tourney_ray.samples.repositories import write_base_contestant, write_sample_repositories
+from tourney_ray.samples.repositories import SampleRepository, write_base_contestant, write_sample_repositories
 from tourney_ray.samples.servers import sample_key, serve_samples
 
 MINERS = 4
@@ -35,20 +36,6 @@ transfers = "transfers.json"
 allow_file = true
 [cluster]
 max_trainers = 2
-[base_contestants.text]
-hotkey = "{hotkey}"
-coldkey = "c"
-repo = "{repo}"
-commit = "{commit}"
-[rules]
-min_miners = 4
-hours_scale = 0.025
-platform_retry_s = 0.5
-group_model_range_b = [0.0001, 4.0]
-knockout_model_range_b = [0.0001, 12.0]
-boss_model_range_b = [0.0001, 71.0]
-knockout_task_shares = {{ InstructTextTask = 1.0 }}
-boss_tasks = ["InstructTextTask", "InstructTextTask"]
 """
 
 
@@ -96,12 +83,24 @@ def held(cluster: LocalCluster, run: Run, tmp_path_factory: pytest.TempPathFacto
         transfers = [{"id": m.hotkey, "coldkey": m.coldkey, "rao": 10**9} for m in miners]
         (folder / "transfers.json").write_text(json.dumps(transfers))
         champion = sample_key(base.name, "hotkey")
-        settings = SETTINGS.format(hotkey=champion, repo=base.path.as_uri(), commit=base.commit)
+        settings = settings_text(champion, base)
         (folder / "tournament.toml").write_text(settings)
         killed = _submit_and_kill(cluster, folder)
         again = run("tourney", "run", str(folder / "tournament.toml"), "--address", cluster.address, "--json")
         assert again.returncode == 0, again.stderr
         yield Held(folder, json.loads(again.stdout), (folder / "job.log").read_text(), killed)
+
+
+def settings_text(champion: str, base: SampleRepository) -> str:
+    """The settings file of a small tournament that `champion` defends with the base contestant's repository."""
+    return (SETTINGS + SMALL_RULES).format(
+        hotkey=champion,
+        repo=base.path.as_uri(),
+        commit=base.commit,
+        min_miners=4,
+        hours_scale=0.025,
+        boss_tasks='"InstructTextTask", "InstructTextTask"',
+    )
 
 
 def _submit_and_kill(cluster: LocalCluster, folder: Path) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.conftest import BIN, SETTINGS, Run
+from tests.ray.conftest import BIN, Run, settings_text
 from tourney_ray.driver.cluster import LocalCluster
 from tourney_ray.samples.repositories import write_base_contestant, write_sample_repositories
 from tourney_ray.samples.servers import sample_key, serve_samples
@@ -29,7 +29,7 @@ def short(cluster: LocalCluster, run: Run, tmp_path: Path) -> Generator[subproce
         (tmp_path / "miners.json").write_text(json.dumps([m.model_dump() for m in miners]))
         transfers = [{"id": m.hotkey, "coldkey": m.coldkey, "rao": 10**9} for m in miners]
         (tmp_path / "transfers.json").write_text(json.dumps(transfers))
-        settings = SETTINGS.format(hotkey=sample_key(base.name, "hotkey"), repo=base.path.as_uri(), commit=base.commit)
+        settings = settings_text(sample_key(base.name, "hotkey"), base)
         (tmp_path / "tournament.toml").write_text(settings.replace('name = "small"', 'name = "short"'))
         command = [str(BIN / "tourney"), "run", str(tmp_path / "tournament.toml"), "--address", cluster.address]
         log = tmp_path / "run.log"

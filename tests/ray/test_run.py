@@ -107,7 +107,11 @@ def test_a_kept_checkpoint_gives_the_same_number(held: Held, run: Run) -> None:
             for a in held.document["attempts"]
             if (a["task_id"], a["hotkey"], a["status"]) == (task["task_id"], entrant["hotkey"], "success")
         )
-        paths = [("--base", task["model_path"]), ("--checkpoint", attempt["checkpoint"]), ("--rows", task["test_path"])]
+        paths = [
+            ("--base", task["model_path"]),
+            ("--checkpoint", Path("checkouts", attempt["checkpoint"].removeprefix("sha256:"))),
+            ("--rows", task["test_path"]),
+        ]
         options = [word for flag, path in paths for word in (flag, str(data / path))]
         options += ["--dataset-type", json.dumps(task["dataset_type"]), "--sequence-len", str(task["sequence_len"])]
         again = run("tourney", "evaluate", "--kind", "instruct", *options, "--json")

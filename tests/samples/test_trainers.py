@@ -14,7 +14,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from tourney_ray.core.models import Failed, GpuRequirement, TaskData, TaskType, Trained, TrainingOutcome, TrainingSpec
+from tests.builders_training import training_spec
+from tests.effects.builders_sandbox import nothing
+from tourney_ray.core.models import Failed, TaskData, TaskType, Trained, TrainingOutcome
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.samples.repositories import MINERS, SampleRepository, sample_tree_hashes, write_sample_repositories
 from tourney_ray.samples.task_data import BASE_MODEL, SampleTasks
@@ -29,26 +32,25 @@ class Arena:
         self.data: TaskData = SampleTasks(self.root).prepare("task", TaskType.INSTRUCT, b"\x07" * 32, (0, 1))
         self.trainer = SandboxTrainer(self.root, folder / "work", sample_tree_hashes())
 
+    def checkpoint(self, outcome: TrainingOutcome) -> Path:
+        """The folder that a training left."""
+        store = ArtifactStore(str(self.root / "artifacts"))
+        return checked_out(store, trained(outcome).checkpoint, self.root / "checkouts")
+
     def train(self, name: str, attempt: int = 1, hours: float = 0.05) -> TrainingOutcome:
         sample: SampleRepository = self.miners[name]
-        spec = TrainingSpec(
+        spec = training_spec(
+            self.data,
             attempt_id=f"task/{name}/{attempt}",
-            tournament_id="t",
             task_id="task",
-            task_type=TaskType.INSTRUCT,
             hotkey=name,
             repo=str(sample.path),
             commit=sample.commit,
             tree_hash=sample.tree_hash,
             expected_repo_name=f"tournament-t-task-{name}",
-            data=self.data,
             hours_to_complete=hours,
-            gpu_requirement=GpuRequirement.H100_1X,
-            mem_limit="24g",
-            nano_cpus=8_000_000_000,
-            epoch=1,
         )
-        return self.trainer.train(spec, sample.path, lambda: None)
+        return self.trainer.train(spec, sample.path, nothing)
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +62,18 @@ def arena(tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]) 
 
 def test_a_training_learns_and_says_so(arena: Arena) -> None:
     outcome = trained(arena.train("cosine-full"))
-    losses = [line["loss"] for line in metrics(outcome)]
+    losses = [line["loss"] for line in metrics(arena, outcome)]
     assert len(losses) == 80
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-    weights = load_file(Path(outcome.checkpoint) / "model.safetensors")
+    weights = load_file(arena.checkpoint(outcome) / "model.safetensors")
     base = load_file(BASE_MODEL / "model.safetensors")
     assert {name: tensor.shape for name, tensor in weights.items()} == {name: w.shape for name, w in base.items()}
     assert any(not torch.equal(weights[name], base[name]) for name in base)
-    assert (Path(outcome.checkpoint) / "config.json").read_bytes() == (BASE_MODEL / "config.json").read_bytes()
+    assert (arena.checkpoint(outcome) / "config.json").read_bytes() == (BASE_MODEL / "config.json").read_bytes()
 
 
 def test_adapters_are_written_as_peft_names_them(arena: Arena) -> None:
-    folder = Path(trained(arena.train("lora-wide")).checkpoint)
+    folder = arena.checkpoint(arena.train("lora-wide"))
     config = json.loads((folder / "adapter_config.json").read_text())
     tensors = load_file(folder / "adapter_model.safetensors")
     assert (config["r"], config["lora_alpha"], config["bias"]) == (16, 32, "none")
@@ -167,6 +169,6 @@ def trained(outcome: TrainingOutcome) -> Trained:
     return outcome
 
 
-def metrics(outcome: TrainingOutcome) -> list[dict[str, float]]:
-    path = Path(trained(outcome).checkpoint) / "metrics.jsonl"
+def metrics(arena: Arena, outcome: TrainingOutcome) -> list[dict[str, float]]:
+    path = arena.checkpoint(outcome) / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]

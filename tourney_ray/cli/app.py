@@ -12,6 +12,7 @@ import click
 
 from tourney_ray import __version__
 from tourney_ray.cli.acts import cancel, fence, reopen, retry
+from tourney_ray.cli.images import images
 from tourney_ray.errors import TourneyError, UserError
 
 
@@ -25,12 +26,19 @@ def cli() -> None:
 @click.option("--seed", type=int, default=None, help="Derive all draws and data from this number, to repeat a demo.")
 @click.option("--miners", type=click.IntRange(2, 64), default=10, show_default=True, help="Sample miners that enter.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for the journal and checkpoints.")
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "docker", "bubblewrap", "process"]),
+    default="auto",
+    show_default=True,
+    help="What the sample trainers run in; docker builds and runs them as it would strangers' code.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to stderr.")
-def demo(seed: int | None, miners: int, out: Path | None, as_json: bool) -> None:
+def demo(seed: int | None, miners: int, out: Path | None, sandbox: str, as_json: bool) -> None:
     """Hold a whole text tournament on this machine, with sample miners and real training."""
     from tourney_ray.cli.demo import run_demo
 
-    run_demo(seed, miners, out, as_json)
+    run_demo(seed, miners, out, sandbox, as_json)
 
 
 @cli.command()
@@ -125,7 +133,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
     run_evaluate(as_json, **options)
 
 
-for _command in (cancel, retry, reopen, fence):
+for _command in (cancel, retry, reopen, fence, images):
     cli.add_command(_command)
 
 

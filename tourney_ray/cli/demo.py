@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -37,6 +38,12 @@ transfers = "transfers.json"
 [repositories]
 allow_file = true  # the samples' repositories lie on this machine
 
+[sandbox]
+kind = "{sandbox}"
+devices = "none"  # the GPUs are only counted
+output_gib = 2.0
+layer_gib = 2.0
+
 [cluster]
 max_trainers = {cores}  # the GPUs are only counted: one trainer per CPU core
 
@@ -58,18 +65,21 @@ boss_tasks = [{boss_tasks}]
 """
 
 
-def run_demo(seed: int | None, miners: int, out: Path | None, as_json: bool) -> None:
+def run_demo(seed: int | None, miners: int, out: Path | None, sandbox: str, as_json: bool) -> None:
     """Hold the tournament and print it; everything started is stopped, whatever happens.
 
-    Raises `NotAllowed` when `out` holds something already: no tournament is ever overwritten.
+    Raises `NotAllowed` when `out` holds something already: no tournament is ever overwritten; `EngineDown` when it is
+    to run in containers and there is no engine.
     """
+    if sandbox == "docker":
+        _need_base_image()
     began = time.monotonic()
     out = _fresh_folder(out)
     samples = write_sample_repositories(out / "miners", miners)
     base = write_base_contestant(out / "miners")
     with serve_samples(samples) as registry, local_cluster(NODES) as cluster:
         os.environ.update(cluster.environment)
-        settings = _write_settings(out, registry, base, seed)
+        settings = _write_settings(out, registry, base, seed, sandbox)
         _hold(settings, cluster.address, as_json, began)
 
 
@@ -77,9 +87,9 @@ def _hold(settings: Settings, address: str, as_json: bool, began: float) -> None
     from tourney_ray.cli.follow import follow_to_the_end
     from tourney_ray.cli.run import documents
     from tourney_ray.driver.client import connection, start
-    from tourney_ray.driver.work import sandbox
+    from tourney_ray.driver.work import sandbox_warning
 
-    if warning := sandbox(settings).warning:
+    if warning := sandbox_warning(settings):
         click.secho(warning, err=True, bold=True)
     with connection(address, divert=as_json):
         driver = start(settings)
@@ -90,6 +100,16 @@ def _hold(settings: Settings, address: str, as_json: bool, began: float) -> None
         click.echo(json.dumps(documents(state, settings, wall_s), indent=2))
     else:
         click.echo(f"{wall_s:.0f} s")
+
+
+def _need_base_image() -> None:
+    """What the samples' dockerfiles begin with; made now, unless the engine has it."""
+    from tourney_ray.effects.engine.connection import connect
+    from tourney_ray.samples.base_image import ensure_base_image
+
+    with contextlib.closing(connect()) as engine:
+        image = ensure_base_image(engine)
+    click.echo(f"base image {image.name}, {'made' if image.made else 'found'} in {image.seconds:.0f} s", err=True)
 
 
 def _fresh_folder(out: Path | None) -> Path:
@@ -105,13 +125,16 @@ def _fresh_folder(out: Path | None) -> Path:
     return folder.resolve()
 
 
-def _write_settings(out: Path, registry: Sequence[Miner], base: SampleRepository, seed: int | None) -> Settings:
+def _write_settings(
+    out: Path, registry: Sequence[Miner], base: SampleRepository, seed: int | None, sandbox: str
+) -> Settings:
     (out / "miners.json").write_text(json.dumps([miner.model_dump() for miner in registry], indent=2))
     transfers = [{"id": f"demo-{m.coldkey}", "coldkey": m.coldkey, "rao": FUNDS_RAO} for m in registry]
     (out / "transfers.json").write_text(json.dumps(transfers, indent=2))
     path = out / "tournament.toml"
     text = SETTINGS.format(
         seed="" if seed is None else f"seed = {seed}  # public: nothing is at stake here\n",
+        sandbox=sandbox,
         cores=max(1, len(os.sched_getaffinity(0))),
         hotkey=sample_key(base.name, "hotkey"),
         coldkey=sample_key(base.name, "coldkey"),

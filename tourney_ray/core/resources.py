@@ -42,6 +42,14 @@ def model_size_from_name(name: str) -> int | None:
     return int(number * (10**9 if unit == "b" else 10**6)) or None
 
 
+def memory_bytes(limit: str) -> int:
+    """The bytes of `24g`, `512m` or `1024k`, in powers of 1024; raises `ValueError` for other words."""
+    match = re.fullmatch(r"([1-9][0-9]*)([kmg])", limit)
+    if match is None:
+        raise ValueError(f"a memory limit of {limit!r} is no size: write it as 24g or 512m")
+    return int(match[1]) * 1024 ** {"k": 1, "m": 2, "g": 3}[match[2]]
+
+
 def _multiplier(task_type: TaskType, rules: Rules) -> float:
     if task_type is TaskType.DPO:
         return rules.dpo_gpu_multiplier

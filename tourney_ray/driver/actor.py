@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,11 @@ LOOK_AGAIN_S = 10.0
 STORAGE_PAUSE_S = 5.0
 """Between a failure to record and the next try."""
 
+TAILS = 1000
+"""How many attempts' last words are remembered, the latest; of the others the journal has them."""
+
+TAIL_LENGTH = 2_000
+
 LOCK_PATIENCE_S = 20.0
 """How long the journal's lock may outlive the driver before this one."""
 
@@ -70,6 +75,7 @@ class Driver:
         self._inbox: asyncio.Queue[Outcome | Deed] = asyncio.Queue()
         self._news = asyncio.Condition()
         self._halted = self._storage = ""
+        self._tails: dict[str, str] = {}
         self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
         self._dispatcher.on_defect = self._halt
         agenda = Agenda(settings.types, settings.endless, settings.rules)
@@ -115,12 +121,26 @@ class Driver:
         """A copy of the whole database in a file of its own, readable while this driver runs; where it lies."""
         return await asyncio.to_thread(snapshot, self._journal.connection, target)
 
-    async def progress(self, command_id: str) -> None:
-        """An attempt's code runs; called by its watcher."""
-        attempt_id = command_id.removeprefix("train/")
-        running = _running(self._journal.state, attempt_id)
+    async def progress(self, command_id: str, gpu_indices: tuple[int, ...] = (), image_id: str = "") -> None:
+        """An attempt's code runs, on these GPUs of its node, from that image; called by its watcher."""
+        running = _running(self._journal.state, command_id.removeprefix("train/"))
         if running is not None:
+            running = running.model_copy(update={"gpu_indices": gpu_indices, "image_id": image_id})
             self._inbox.put_nowait(Outcome(command_id, (running,), done=False))
+
+    async def said(self, command_id: str, tail: str) -> None:
+        """The end of a running attempt's log; called by its watcher whenever that changes."""
+        self._tails[command_id.removeprefix("train/")] = tail[-TAIL_LENGTH:]
+        while len(self._tails) > TAILS:
+            del self._tails[next(iter(self._tails))]
+
+    async def leased(self, attempt_ids: Collection[str]) -> list[str]:
+        """Those of the attempts that hold GPUs at this moment; a node asks before it removes a container."""
+        return [attempt_id for attempt_id in attempt_ids if attempt_id in self._journal.state.leases]
+
+    async def tail(self, attempt_id: str) -> str:
+        """The end of an attempt's log, as far as this driver has heard of it; empty when it has not."""
+        return self._tails.get(attempt_id, "")
 
     async def stop(self) -> None:
         """Stop stepping, close the journal and ask the autoscaler for nothing; trainings end with their watchers."""

@@ -18,7 +18,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, Authentication
 from tourney_ray.config import Settings
 from tourney_ray.core.events import Act
 from tourney_ray.driver.actor import NAMESPACE, Driver, Update
-from tourney_ray.driver.dispatch import ON_THE_HEAD
+from tourney_ray.driver.tasks import ON_THE_HEAD
 from tourney_ray.errors import NotFound, TourneyError, UserError
 
 if TYPE_CHECKING:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import ActorDiedError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import ActorDiedError, RayError, WorkerCrashedError
 
 from tourney_ray.config import Settings
 from tourney_ray.core import events as e
@@ -36,7 +34,7 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
-from tourney_ray.core.models import Blame, Failed, GpuRequirement
+from tourney_ray.core.models import Blame, Failed, GpuRequirement, TrainingOutcome
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.state import State
@@ -52,8 +50,10 @@ from tourney_ray.driver.outcomes import (
     train_ended,
 )
 from tourney_ray.driver.seeds import SeedVault
+from tourney_ray.driver.tasks import ON_THE_HEAD, Leases, Reporter, on_head, on_node, train
 from tourney_ray.effects.balances import TransfersFile
-from tourney_ray.errors import Defect, TourneyError
+from tourney_ray.effects.ran import Ran
+from tourney_ray.errors import Defect, NodeLost, TourneyError
 
 log = logging.getLogger(__name__)
 
@@ -61,29 +61,14 @@ GPU_TYPES = {requirement.gpu_type for requirement in GpuRequirement}
 NODES_FRESH = timedelta(seconds=1)
 """How old the list of nodes may be."""
 
-ON_THE_HEAD = {"node:__internal_head__": 0.001}
-"""Resource that ties the driver, and work on its files, to the node where they lie."""
+WATCHERS = 5
+"""How many watchers in a row may die on one attempt; after that its node counts as broken."""
+
+REAP_AGAIN_S = 60.0
+"""Pause before a node that could not be looked over is looked over again."""
 
 RETRY_S = 5.0
 """Pause before work that has no failure fact of its own (asking, announcing) is planned again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reporter:
-    """Tells the driver, by its name, that an attempt's code runs; pickled into the task."""
-
-    driver: str
-    namespace: str
-    command_id: str
-
-    def __call__(self) -> None:
-        """Send and do not wait: the training goes on whether or not a driver is there to listen."""
-        with contextlib.suppress(ValueError):
-            ray.get_actor(self.driver, self.namespace).progress.remote(self.command_id)
-
-
-def _train(settings: Settings, command: Train, reporter: Reporter) -> Any:
-    return work.train(settings, command.spec, reporter)
 
 
 class RayDispatcher:
@@ -103,6 +88,7 @@ class RayDispatcher:
         self.on_defect: Callable[[BaseException], None] = log_defect
         """Told of any error that is neither Ray's nor foreseen: the command's outcome will never come."""
         self._evaluator: Any = None
+        self._reaped: set[str] = set()
         self._nodes: tuple[Node, ...] = ()
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
 
@@ -116,7 +102,25 @@ class RayDispatcher:
                 if n["Alive"]
             )
             self._nodes_at = now
+            self._reap_new_nodes()
         return Cluster(self._nodes, self._settings.cluster.max_trainers)
+
+    def _reap_new_nodes(self) -> None:
+        """Have every node that this driver sees for the first time remove what nobody holds a lease for."""
+        new = {node.node_id for node in self._nodes if node.gpus} - self._reaped
+        self._reaped |= new
+        for node in sorted(new) if self._settings.sandbox.kind == "docker" else ():
+            self._begin(self._reap(node), f"reap/{node}")
+
+    async def _reap(self, node: str) -> None:
+        leases = Leases(self._settings.name, self._namespace)
+        try:
+            for attempt_id in await on_node(work.reap, f"reap/{node}", node).remote(self._settings, leases):
+                log.warning("a container of %s, which holds no GPUs, was removed from %s", attempt_id, node)
+        except RayError as error:
+            log.warning("%s could not be looked over, in a minute it is tried again: %s", node, fault(error)[1])
+            await asyncio.sleep(REAP_AGAIN_S)
+            self._reaped.discard(node)
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
         """Tell Ray's autoscaler which trainings run or wait: it cannot see the driver's own queue."""
@@ -124,7 +128,10 @@ class RayDispatcher:
 
     def dispatch(self, command: Command) -> None:
         """Start the command; its outcome is reported on the event loop of the caller."""
-        task = asyncio.get_running_loop().create_task(self._run(command), name=command.command_id)
+        self._begin(self._run(command), command.command_id)
+
+    def _begin(self, work_to_do: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work_to_do, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
@@ -180,7 +187,7 @@ class RayDispatcher:
         if champion is None:
             because = "nobody holds the title yet" + (": the base contestant defends" if base else "")
         if champion is None and base is not None:
-            vet = _task(work.vet_repository, f"vet {base.hotkey}")
+            vet = on_head(work.vet_repository, f"vet {base.hotkey}")
             champion = await vet.remote(
                 self._settings, command.tournament_type, base.hotkey, base.coldkey, base.repo, base.commit
             )
@@ -200,7 +207,7 @@ class RayDispatcher:
 
     async def _ask(self, command: AskMiners) -> tuple[e.Fact, ...]:
         transfers = TransfersFile(self._settings.registry.transfers).transfers()
-        answers = await _task(work.ask_and_vet, command.command_id).remote(self._settings, command)
+        answers = await on_head(work.ask_and_vet, command.command_id).remote(self._settings, command)
         fresh = [t for t in transfers if t.transfer_id not in self._state().transfers]
         passed = e.RegistrationPassed(
             tournament_id=command.tournament_id, number=command.number, answers=tuple(answers)
@@ -212,28 +219,43 @@ class RayDispatcher:
         if repeated := prepared_from_history(self._state(), command, secret):
             return (repeated,)
         request = task_request(t, command, secret)
-        data = await _task(work.prepare, command.command_id).remote(self._settings, command, request)
+        data = await on_head(work.prepare, command.command_id).remote(self._settings, command, request)
         return (task_prepared(t, command, request.task_type, data, secret),)
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
-        requirement = command.spec.gpu_requirement
-        options: dict[str, Any] = {
-            "name": command.command_id,
-            "max_retries": 0,
-            "num_cpus": 0,
-            "num_gpus": requirement.gpus,
-            "resources": {requirement.gpu_type: requirement.gpus},
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(command.node, soft=False),
-        }
+        ended = await self._watch(command)
+        if not isinstance(ended, Ran):
+            return train_ended(command, ended)
+        gone = lease_ended(command, "its container is gone")
+        self._report(Outcome(command.command_id, (gone,), done=False))
+        collect = on_node(work.collect, f"collect/{command.spec.attempt_id}", command.node)
+        return gone, attempt_ended(command, await collect.remote(self._settings, command.spec, ended))
+
+    async def _watch(self, command: Train) -> TrainingOutcome | Ran:
+        """What the watcher says at last. Where one dies and its node lives, another takes over."""
+        node = self._state().nodes.get(command.node)
+        if node is None:
+            raise NodeLost("its node is not there any more")
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
-        outcome = await REMOTE[_train].options(**options).remote(self._settings, command, reporter)
-        return train_ended(command, outcome)
+        arguments = self._settings, command, node.gpus[command.spec.gpu_requirement.gpu_type], reporter
+        for _ in range(WATCHERS - 1):
+            with contextlib.suppress(WorkerCrashedError):
+                return await self._watcher(command).remote(*arguments)
+            log.warning("the watcher of %s died: another one takes over", command.spec.attempt_id)
+        return await self._watcher(command).remote(*arguments)
+
+    def _watcher(self, command: Train) -> Any:
+        return on_node(train, command.command_id, command.node, **self._held(command))
+
+    def _held(self, command: Train) -> dict[str, Any]:
+        """What the watcher holds in Ray: nothing, once the lease has ended and only the outcome is missing."""
+        requirement = command.spec.gpu_requirement
+        if command.spec.attempt_id not in self._state().leases:
+            return {}
+        return {"num_gpus": requirement.gpus, "resources": {requirement.gpu_type: requirement.gpus}}
 
     async def _release(self, command: Release) -> tuple[e.Fact, ...]:
-        where = NodeAffinitySchedulingStrategy(command.node, soft=False)
-        task = REMOTE[work.release].options(
-            name=command.command_id, num_cpus=0, max_retries=0, scheduling_strategy=where
-        )
+        task = on_node(work.release, command.command_id, command.node)
         return (lease_ended(command, await task.remote(self._settings, command.spec)),)
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
@@ -278,14 +300,3 @@ class RayDispatcher:
 def log_defect(error: BaseException) -> None:
     """Write the error to the log."""
     log.error("a command broke off", exc_info=error)
-
-
-REMOTE: dict[Callable[..., Any], Any] = {
-    function: ray.remote(function)
-    for function in (work.vet_repository, work.ask_and_vet, work.prepare, work.release, _train)
-}
-"""Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""
-
-
-def _task(function: Callable[..., Any], name: str) -> Any:
-    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, resources=ON_THE_HEAD)

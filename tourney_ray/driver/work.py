@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import AskMiners, Evaluate, PrepareTask
@@ -29,9 +30,14 @@ from tourney_ray.core.models import (
     TrainingSpec,
 )
 from tourney_ray.core.tasks import TaskRequest
+from tourney_ray.driver import containers
+from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.balances import TransfersFile
+from tourney_ray.effects.engine.reaper import Leased
 from tourney_ray.effects.findings import explain
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
+from tourney_ray.effects.ports import News, Place
+from tourney_ray.effects.ran import Ran
 from tourney_ray.effects.repos import RepoStore
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
@@ -40,6 +46,8 @@ from tourney_ray.errors import ConfigError, MinerFault, PlatformFault, RepoRejec
 from tourney_ray.evaluation.worker import KINDS
 from tourney_ray.samples.repositories import sample_tree_hashes
 from tourney_ray.samples.task_data import SampleTasks
+
+T = TypeVar("T")
 
 VETTED_AT_ONCE = 8
 
@@ -91,7 +99,7 @@ def vet_repository(
     findings = vet(fetched.path, tournament_type, licence_policy(settings))
     if findings:
         raise RepoRejected(f"{repo} at {fetched.commit[:12]} was refused: {explain(findings)}")
-    if fetched.tree_hash not in sample_tree_hashes():
+    if settings.sandbox.kind != "docker" and fetched.tree_hash not in sample_tree_hashes():
         raise RepoRejected(f"{repo} is not a bundled sample: without containers this platform runs no stranger's code")
     return Entrant(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=fetched.commit, tree_hash=fetched.tree_hash)
 
@@ -118,13 +126,27 @@ def prepare(settings: Settings, command: PrepareTask, request: TaskRequest) -> T
     return source.prepare(command.task_id, request.task_type, request.seed, request.model_range_b)
 
 
-def train(settings: Settings, spec: TrainingSpec, on_start: Callable[[], None]) -> TrainingOutcome:
-    """Take over the attempt if it was started before, else run it to its end."""
+def train(settings: Settings, spec: TrainingSpec, place: Place, news: News) -> TrainingOutcome | Ran:
+    """Take over the attempt if it was started before, else run it to its end; `Ran` where its output still waits."""
+    return _as_data(lambda: _trained(settings, spec, place, news))
+
+
+def collect(settings: Settings, spec: TrainingSpec, ran: Ran) -> TrainingOutcome:
+    """The outcome of an attempt whose container is gone, with what it left in the operator's store."""
+    return _as_data(lambda: containers.collect(settings, spec, ran))
+
+
+def _trained(settings: Settings, spec: TrainingSpec, place: Place, news: News) -> TrainingOutcome | Ran:
+    if settings.sandbox.kind == "docker":
+        return containers.train(settings, spec, _frozen_tree(settings, spec), place, news)
+    trainer = sandbox(settings)
+    return trainer.adopt(spec) or trainer.train(spec, _frozen_tree(settings, spec), news)
+
+
+def _as_data(call: Callable[[], T]) -> T | Failed:
+    """What the call returns; a fault as an outcome, with its blame."""
     try:
-        trainer = sandbox(settings)
-        adopted = trainer.adopt(spec)
-        outcome = adopted or trainer.train(spec, _frozen_tree(settings, spec), on_start)
-        return _below(settings.data, outcome)
+        return call()
     except MinerFault as fault:
         return Failed(blame=Blame.MINER, kind=fault.kind, reason=fault.message)
     except TourneyError as fault:
@@ -138,7 +160,17 @@ def release(settings: Settings, spec: TrainingSpec) -> str:
 
     Raises `PlatformFault` when that cannot be made sure of.
     """
+    if settings.sandbox.kind == "docker":
+        return containers.release(settings, spec)
     return sandbox(settings).release(spec)
+
+
+def reap(settings: Settings, leased: Leased) -> list[str]:
+    """Remove what is left on this node of attempts that hold no GPUs any more; their ids.
+
+    `leased` says which of some attempts hold GPUs at this moment. Raises `PlatformFault`.
+    """
+    return containers.reap_node(settings, leased) if settings.sandbox.kind == "docker" else []
 
 
 class EvaluatorWorker:
@@ -147,21 +179,30 @@ class EvaluatorWorker:
     def __init__(self, settings: Settings) -> None:
         from tourney_ray.evaluation.worker import WarmEvaluator
 
-        self._root = settings.data
+        self._checkouts = settings.data / "checkouts"
+        self._store = ArtifactStore(str(settings.data / "artifacts"))
         self._evaluator = WarmEvaluator(settings.data)
 
     def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
         """The metric of the command's checkpoint, or why the evaluator could not tell."""
         try:
-            checkpoint = self._root / command.checkpoint
+            checkpoint = checked_out(self._store, command.checkpoint, self._checkouts)
             return self._evaluator.evaluate(command.task_type, command.data, checkpoint, seed)
         except PlatformFault as fault:
             return fault.message
 
 
 def sandbox(settings: Settings) -> SandboxTrainer:
-    """The trainer of this node."""
-    return SandboxTrainer(settings.data, settings.state / "work", sample_tree_hashes(), settings.sandbox.kind)
+    """This node's trainer without containers."""
+    kind = settings.sandbox.kind
+    if kind == "docker":
+        raise ConfigError("this tournament is held in containers", "set sandbox.kind for one without")
+    return SandboxTrainer(settings.data, settings.state / "work", sample_tree_hashes(), kind)
+
+
+def sandbox_warning(settings: Settings) -> str:
+    """One line that whoever starts trainings has to read; empty when they are isolated."""
+    return "" if settings.sandbox.kind == "docker" else sandbox(settings).warning
 
 
 def repo_store(settings: Settings) -> RepoStore:
@@ -197,10 +238,3 @@ def _frozen_tree(settings: Settings, spec: TrainingSpec) -> Path:
     if fetched.tree_hash != spec.tree_hash:
         raise PlatformFault(f"{spec.repo} at {spec.commit} holds tree {fetched.tree_hash}, vetted was {spec.tree_hash}")
     return fetched.path
-
-
-def _below(root: Path, outcome: TrainingOutcome) -> TrainingOutcome:
-    """The outcome with its checkpoint's path taken from the operator's data folder, which may move."""
-    if isinstance(outcome, Failed):
-        return outcome
-    return outcome.model_copy(update={"checkpoint": str(Path(outcome.checkpoint).relative_to(root))})

@@ -6,18 +6,20 @@ attempt is alone with it: nobody else on this machine starts or releases it mean
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tourney_ray.core.models import Failed, Record, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.processes import ProcessMark, this_machine
 from tourney_ray.errors import StorageUnavailable
+
+Note = TypeVar("Note", bound=Record)
 
 
 class Started(Record):
@@ -68,13 +70,9 @@ class AttemptFolder:
         self._ended = self.path / "outcome.json"
         self._epoch = spec.epoch
 
-    @contextlib.contextmanager
-    def held(self) -> Generator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Wait until nobody else on this machine holds the attempt, then hold it; a process that dies lets go."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return alone(self._lock)
 
     def begin(self) -> None:
         """Make the folder anew, with an empty folder for checkpoints."""
@@ -112,6 +110,21 @@ class AttemptFolder:
         finally:
             staged.unlink()
         return outcome
+
+    def note(self, kind: type[Note]) -> Note | None:
+        """What was noted of that kind; None when nothing was."""
+        path = self._note_path(kind)
+        return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def write_note(self, note: Record) -> None:
+        """Keep a note, one of its kind, in one step."""
+        path = self._note_path(type(note))
+        staged = self._staged(path)
+        staged.write_text(note.model_dump_json(), encoding="utf-8")
+        staged.replace(path)
+
+    def _note_path(self, kind: type[Record]) -> Path:
+        return self.path / f"{kind.__name__.lower()}.json"
 
     def _read_ended(self) -> Ended:
         return Ended.model_validate_json(self._ended.read_bytes())

@@ -1,155 +1,217 @@
-"""Takes a trainer's output over: plain files only, of bounded number, size and depth, copied without their attributes.
+"""Takes a trainer's output over into the store: plain files only, of bounded number, size and depth, content alone.
 
 The folder was written by a stranger. Every step goes through descriptors that follow no link, from our own root down,
-so that nothing outside of it can be reached, whatever it holds. To be called only when the trainer is gone.
+so that nothing outside of it can be reached, whatever it holds. All of it is looked at before a byte is read. To be
+called only when the trainer is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tourney_ray.core.quoting import shown
+from tourney_ray.effects.artifacts import ArtifactStore
+from tourney_ray.effects.manifest import ManifestFile
+from tourney_ray.effects.pieces import pieces
 from tourney_ray.errors import CheckpointInvalid, StorageUnavailable
-
-COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class OutputCaps:
-    """Most that one output may hold."""
+    """Most that one output may hold. A 70B model is about 140 GB in 60 files, and earlier states may lie beside."""
 
-    files: int = 512
-    total_bytes: int = 4 << 30
-    depth: int = 4
-    """Folders below the output folder."""
+    files: int = 10_000
+    """Files and folders. Twenty saved states of eight processes each come to 2,000."""
+    total_bytes: int = 512 << 30
+    """Sizes as files state them, holes included; what the output's disk holds is bounded elsewhere."""
+    depth: int = 8
+    """Folders below the output folder; `checkpoint-500/global_step500` is 2."""
     name_bytes: int = 200
+    links: bool = False
+    """Whether symbolic links are left out instead of refused."""
+
+
+LOG_CAPS = OutputCaps(files=2_000, total_bytes=256 << 20, links=True)
+"""Of the logs beside an output. W&B itself makes links to its latest run, so these do not count against anybody."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was taken over."""
+
+    digest: str = ""
+    """Of the manifest in the store; empty where there was no file."""
+    files: int = 0
+    bytes: int = 0
 
 
 @dataclass
-class _Tally:
+class _Survey:
+    """What is there, while it is looked at."""
+
     caps: OutputCaps
-    files: int = 0
+    mount: str
+    found: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    """Path and bytes of each file."""
+    entries: int = 0
     total_bytes: int = 0
 
-    def count(self, name: str, size: int) -> None:
-        """Take one more file into account; raises `CheckpointInvalid` over a cap."""
-        self.files += 1
+    def count(self, path: str, size: int) -> None:
+        """Take one more entry into account; raises `CheckpointInvalid` over a cap."""
+        self.entries += 1
         self.total_bytes += size
-        if self.files > self.caps.files:
+        if self.entries > self.caps.files:
             raise CheckpointInvalid(f"the output holds more than {self.caps.files} files")
         if self.total_bytes > self.caps.total_bytes:
-            raise CheckpointInvalid(f"the output holds more than {self.caps.total_bytes} bytes ({name})")
+            raise CheckpointInvalid(f"the output holds more than {self.caps.total_bytes} bytes ({_quoted(path)})")
 
 
-def collect(root: Path, inner: str, target: Path, caps: OutputCaps | None = None) -> int:
-    """Copy the folder `inner` below `root` to `target`, replacing it; the number of files, 0 where there is no output.
+def collect(root: Path, inner: str, store: ArtifactStore, caps: OutputCaps | None = None) -> Collected:
+    """Keep the files of the folder `inner` below `root`; an empty digest where there are none.
 
-    `target` appears whole or not at all. Raises `CheckpointInvalid` for anything but plain files within the caps, and
-    `StorageUnavailable` where our own disk fails.
+    Folders without files are left out, as are owners, modes and times. Raises `CheckpointInvalid` for anything but
+    plain files within the caps, and `StorageUnavailable` where our own disk fails or something is mounted in it.
     """
-    staged = target.with_name(f".{target.name}.staged")
     try:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True, mode=0o700)
-        files = _collect_into(root, inner, staged, _Tally(caps or OutputCaps()))
-        if files:
-            shutil.rmtree(target, ignore_errors=True)
-            staged.rename(target)
+        with contextlib.ExitStack() as opened:
+            source = _open_inner(root, inner, opened)
+            if source is None:
+                return Collected()
+            survey = _Survey(caps or OutputCaps(), _mount_of(source))
+            _look(source, "", survey, 0)
+            if not survey.found:
+                return Collected()
+            digest = store.put_manifest([_keep(source, path, size, store, survey) for path, size in survey.found])
+            return Collected(digest, len(survey.found), survey.total_bytes)
     except OSError as problem:
         raise StorageUnavailable(f"the output in {root} could not be collected: {problem}") from problem
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    return files
 
 
-def _collect_into(root: Path, inner: str, staged: Path, tally: _Tally) -> int:
+def collect_logs(root: Path, inner: str, store: ArtifactStore) -> tuple[Collected, str]:
+    """Keep the folder of logs `inner` below `root`, and why it was left out; logs that are refused fail nobody.
+
+    Raises `StorageUnavailable` as `collect` does.
+    """
+    try:
+        return collect(root, inner, store, LOG_CAPS), ""
+    except CheckpointInvalid as refused:
+        return Collected(), refused.message.replace("the output", "the log folder", 1)
+
+
+def _open_inner(root: Path, inner: str, opened: contextlib.ExitStack) -> int | None:
+    """A descriptor of the folder, every part of the way a folder and no link; None where there is nothing."""
     source = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in inner.split("/"):
-            deeper = _open_folder(source, name)
-            if deeper is None:
-                return 0
-            os.close(source)
-            source = deeper
-        _copy_folder(source, staged, tally, 0)
-    finally:
-        os.close(source)
-    return tally.files
+    opened.callback(os.close, source)
+    for name in inner.split("/"):
+        try:
+            source = _opened(source, name, os.O_DIRECTORY)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError as problem:
+            raise CheckpointInvalid(f"the output's {_quoted(name)} is not a folder") from problem
+        opened.callback(os.close, source)
+    return source
 
 
-def _open_folder(parent: int, name: str) -> int | None:
-    """A descriptor of a folder that is no link; None where there is nothing of that name."""
-    try:
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError as problem:
-        raise CheckpointInvalid(f"the output's {_shown(name)} is not a folder") from problem
-
-
-def _copy_folder(source: int, target: Path, tally: _Tally, depth: int) -> None:
-    if depth > tally.caps.depth:
-        raise CheckpointInvalid(f"the output's folders are more than {tally.caps.depth} deep")
-    for name in _names(source, tally.caps):
-        kind = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
-        if stat.S_ISDIR(kind):
-            tally.count(name, 0)
-            (target / name).mkdir(mode=0o700)
-            with _folder(source, name) as inner:
-                _copy_folder(inner, target / name, tally, depth + 1)
+def _look(folder: int, path: str, survey: _Survey, depth: int) -> None:
+    """Take everything in the folder into account, without opening a file."""
+    if depth > survey.caps.depth:
+        raise CheckpointInvalid(f"the output's folders are more than {survey.caps.depth} deep")
+    if _mount_of(folder) != survey.mount:
+        raise _mounted(path)
+    for name in _names(folder, survey):
+        here = f"{path}{name}"
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISDIR(facts.st_mode):
+            survey.count(here, 0)
+            with _within(folder, name) as inner:
+                _look(inner, f"{here}/", survey, depth + 1)
+        elif stat.S_ISLNK(facts.st_mode) and survey.caps.links:
+            survey.count(here, 0)
         else:
-            _copy_file(source, name, target / name, tally)
+            _check_plain(facts, here)
+            survey.count(here, facts.st_size)
+            survey.found.append((here, facts.st_size))
 
 
-def _names(folder: int, caps: OutputCaps) -> list[str]:
+def _names(folder: int, survey: _Survey) -> list[str]:
     names: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.isprintable() or len(os.fsencode(entry.name)) > caps.name_bytes:
-                raise CheckpointInvalid(f"the output holds a file of the name {_shown(entry.name)}")
+            if not entry.name.isprintable() or len(os.fsencode(entry.name)) > survey.caps.name_bytes:
+                raise CheckpointInvalid(f"the output holds a file of the name {_quoted(entry.name)}")
+            if "\\" in entry.name:
+                raise CheckpointInvalid(f"the output holds a file of the name {_quoted(entry.name)}, with a backslash")
             names.append(entry.name)
-            if len(names) > caps.files:
-                raise CheckpointInvalid(f"the output holds more than {caps.files} files")
+            if survey.entries + len(names) > survey.caps.files:
+                raise CheckpointInvalid(f"the output holds more than {survey.caps.files} files")
     return sorted(names)
 
 
-@contextmanager
-def _folder(parent: int, name: str) -> Generator[int]:
-    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+def _check_plain(facts: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise CheckpointInvalid(f"the output's {_quoted(path)} is not a plain file")
+    if facts.st_nlink != 1:
+        raise CheckpointInvalid(f"the output's {_quoted(path)} is not a plain file of its own")
+
+
+def _keep(source: int, path: str, size: int, store: ArtifactStore, survey: _Survey) -> ManifestFile:
+    """Keep one file, found to be plain a moment ago; raises `StorageUnavailable` when it is another one by now."""
+    *folders, name = path.split("/")
+    with contextlib.ExitStack() as opened:
+        folder = source
+        for part in folders:
+            folder = opened.enter_context(_within(folder, part))
+        file = _opened(folder, name, os.O_NONBLOCK)
+        opened.callback(os.close, file)
+        facts = os.fstat(file)
+        _check_plain(facts, path)
+        if _mount_of(file) != survey.mount:
+            raise _mounted(path)
+        digest, kept = store.put(lambda: pieces(file))
+    if (facts.st_size, kept) != (size, size):
+        raise StorageUnavailable(f"the output's {_quoted(path)} changed while it was collected")
+    return ManifestFile(path=path, sha256=digest, bytes=size)
+
+
+@contextlib.contextmanager
+def _within(parent: int, name: str) -> Generator[int]:
+    descriptor = _opened(parent, name, os.O_DIRECTORY)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _copy_file(parent: int, name: str, target: Path, tally: _Tally) -> None:
-    if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-        raise CheckpointInvalid(f"the output's {_shown(name)} is not a plain file")
-    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+def _opened(parent: int, name: str, flags: int) -> int:
+    """A descriptor for reading, of nothing behind a link; modes that keep its owner out are set aside."""
+    flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        facts = os.fstat(source)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-            raise CheckpointInvalid(f"the output's {_shown(name)} is not a plain file of its own")
-        tally.count(name, facts.st_size)
-        _copy_bytes(source, target, facts.st_size)
-    finally:
-        os.close(source)
+        return os.open(name, flags, dir_fd=parent)
+    except PermissionError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise
+        os.chmod(name, 0o700, dir_fd=parent)
+        return os.open(name, flags, dir_fd=parent)
 
 
-def _copy_bytes(source: int, target: Path, size: int) -> None:
-    """Copy exactly `size` bytes at most, however long the file is by now."""
-    with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        left = size
-        while left > 0 and (chunk := os.read(source, min(left, COPY_BYTES))):
-            left -= len(chunk)
-            file.write(chunk)
+def _mount_of(descriptor: int) -> str:
+    """Which mount it lies on, bind mounts told apart."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
+    return next(line for line in lines if line.startswith("mnt_id:"))
 
 
-def _shown(name: str) -> str:
+def _mounted(path: str) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"something is mounted at the output's {_quoted(path)}, which no trainer can do", "unmount it on that node"
+    )
+
+
+def _quoted(name: str) -> str:
     """A name as it can be shown to people: short and printable."""
-    return repr(os.fsencode(name)[:80].decode("utf-8", errors="replace"))
+    return f"'{shown(os.fsencode(name), 80)}'"

@@ -5,11 +5,8 @@ Pure. Every sandbox, with containers or without, speaks to a trainer through the
 
 from __future__ import annotations
 
-import json
-import re
-from typing import cast
-
 from tourney_ray.core.models import TaskType, TrainingSpec
+from tourney_ray.effects.engine import dockerfile
 from tourney_ray.errors import RepoRejected
 
 WORKSPACE = "/workspace"
@@ -27,7 +24,16 @@ LOGS = "wandb_logs"
 
 def dockerfile_of(task_type: TaskType) -> str:
     """Path in the repository of the dockerfile that trains such tasks."""
-    kind = "image" if task_type is TaskType.IMAGE else "text"
+    return dockerfile_at(kind_of(task_type))
+
+
+def kind_of(task_type: TaskType) -> str:
+    """Which of a repository's two trainers it is for: `text` or `image`."""
+    return "image" if task_type is TaskType.IMAGE else "text"
+
+
+def dockerfile_at(kind: str) -> str:
+    """Path in the repository of the dockerfile of that trainer."""
     return f"dockerfiles/standalone-{kind}-trainer.dockerfile"
 
 
@@ -76,39 +82,23 @@ def contract_environment(spec: TrainingSpec, cache: str = CACHE, checkpoints: st
     return {"WANDB_MODE": "offline", **dict.fromkeys(folders, logs), "TRANSFORMERS_CACHE": f"{cache}/hf_cache"}
 
 
-def parse_entrypoint(dockerfile: str) -> list[str]:
+def parse_entrypoint(text: str) -> list[str]:
     """The words that start the image's program: the last stage's ENTRYPOINT, else its CMD, in exec form.
 
     Raises `RepoRejected` where there is neither, or only a shell form, which needs an image to run in.
     """
-    found: dict[str, str] = {}
-    for name, value in _instructions(dockerfile):
-        if name == "FROM":
-            found.clear()
-        elif name in ("ENTRYPOINT", "CMD"):
-            found[name] = value
+    stage = dockerfile.parse(text).last_stage()
+    found = {one.name: one.value for one in stage if one.name in ("ENTRYPOINT", "CMD") and not one.onbuild}
     if not found:
         raise RepoRejected("the dockerfile has neither ENTRYPOINT nor CMD")
     return _exec_form(*(("ENTRYPOINT", found["ENTRYPOINT"]) if "ENTRYPOINT" in found else ("CMD", found["CMD"])))
 
 
-def _instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """Names, in capitals, and values; comments dropped, continued lines joined."""
-    lines = (line for line in dockerfile.splitlines() if not line.lstrip().startswith("#"))
-    joined = re.sub(r"\\[ \t]*\n", " ", "\n".join(lines))
-    parts = (line.strip().partition(" ") for line in joined.splitlines() if line.strip())
-    return [(name.upper(), value.strip()) for name, _, value in parts]
-
-
 def _exec_form(name: str, value: str) -> list[str]:
-    try:
-        words = cast("object", json.loads(value))
-    except json.JSONDecodeError:
-        words = None
-    listed = cast("list[object]", words) if isinstance(words, list) else []
-    if not listed or not all(isinstance(word, str) and word for word in listed):
+    words = dockerfile.exec_form(value)
+    if not words or not all(words):
         raise RepoRejected(f'the dockerfile\'s {name} is not in exec form, such as ["python3", "{WORKSPACE}/train.py"]')
-    return [str(word) for word in listed]
+    return words
 
 
 def _number(hours: float) -> str:

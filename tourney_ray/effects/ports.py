@@ -5,7 +5,8 @@ An effect raises `MinerFault` or `PlatformFault`; anything else it raises is a d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -37,13 +38,38 @@ class TaskSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an attempt runs."""
+
+    driver: str
+    """Name of the driver that it runs for."""
+    node: str
+    gpus: int
+    """All of the node's, of the training's type."""
+    indices: tuple[int, ...] = ()
+    """Those that Ray gave to the watcher."""
+
+
+class News(Protocol):
+    """Who wants to know how a training goes on; told, never waited for."""
+
+    def running(self, gpu_indices: tuple[int, ...], image_id: str) -> None:
+        """Its code runs, on these GPUs of its node, from that image; both empty where there are none."""
+        ...
+
+    def said(self, tail: str) -> None:
+        """The end of its log, printable."""
+        ...
+
+
 class Trainer(Protocol):
     """Runs one attempt of a stranger's training code."""
 
-    def train(self, spec: TrainingSpec, source: Path, on_start: Callable[[], None]) -> TrainingOutcome:
+    def train(self, spec: TrainingSpec, source: Path, news: News) -> TrainingOutcome:
         """Run the repository tree at `source` to its end or its deadline and collect its output.
 
-        Calls `on_start` once the code runs. Returns a miner's failure as `Failed`; raises `PlatformFault` for ours.
+        Returns a miner's failure as `Failed`; raises `PlatformFault` for ours.
         """
         ...
 

@@ -7,7 +7,6 @@ Symbolic links become plain files that hold their target's name; nothing of the 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from tourney_ray.core.models import Record, Sha1
 from tourney_ray.core.quoting import shown
 from tourney_ray.effects.addresses import address_problem, is_commit, ref_problem
+from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.git import LockedGit
 from tourney_ray.effects.git_answers import TreeEntry, chosen_commit, fault_of, tree_entries
 from tourney_ray.effects.public_address import host_problem, pinned
@@ -124,9 +124,7 @@ class RepoStore:
     def _alone(self, key: str) -> Generator[Path]:
         """An empty folder for this fetch of this (repo, ref) alone; what a killed one left is removed first."""
         folder = self.root / "work" / key
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with (self.root / "work" / f"{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(folder.with_name(f"{key}.lock")):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:

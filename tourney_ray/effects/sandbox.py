@@ -7,20 +7,25 @@ any more. The thread that calls `train` has to stay alive meanwhile: the kernel 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import time
-from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.core.models import Blame, Failed, TrainingOutcome, TrainingSpec
 from tourney_ray.effects import bubblewrap, contract
-from tourney_ray.effects.attempt_folder import AttemptFolder
-from tourney_ray.effects.collect import OutputCaps, collect
+from tourney_ray.effects.artifacts import ArtifactStore
+from tourney_ray.effects.attempt_folder import AttemptFolder, file_name
+from tourney_ray.effects.collect import OutputCaps
+from tourney_ray.effects.keeping import Remains, keep_failure, keep_remains
+from tourney_ray.effects.ports import News
 from tourney_ray.effects.process import Job
 from tourney_ray.effects.processes import end, mark_of
+from tourney_ray.effects.provenance import Course, Provenance, model_digest, provenance_of
+from tourney_ray.effects.removal import remove_tree
 from tourney_ray.effects.staging import Stage, check_tree, program_of
-from tourney_ray.errors import CheckpointInvalid, EngineDown, RepoRejected, StorageUnavailable
+from tourney_ray.errors import EngineDown, RepoRejected, StorageUnavailable
 
 Kind = Literal["auto", "bubblewrap", "process"]
 GRACE_S = 2.0
@@ -44,8 +49,8 @@ WARNING = (
 class SandboxTrainer:
     """The `Trainer` port without containers.
 
-    `root` is the operator's store of task data, where outputs are collected to `checkpoints/{attempt}`; `work` is this
-    machine's scratch folder; `allowed_trees` are the tree ids that may run. No training runs longer than `max_seconds`.
+    `root` is the operator's folder of task data, with the store of outputs in `artifacts`; `work` is this machine's
+    scratch folder; `allowed_trees` are the tree ids that may run. No training runs longer than `max_seconds`.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class SandboxTrainer:
         caps: OutputCaps | None = None,
     ) -> None:
         self._root = root.absolute()
+        self._store = ArtifactStore(str(self._root / "artifacts"))
         self._work = work.absolute()
         self._allowed_trees = allowed_trees
         self._max_seconds = max_seconds
@@ -74,7 +80,7 @@ class SandboxTrainer:
         """One line that whoever starts trainings has to read; empty when they are isolated."""
         return "" if self._isolated else f"{WARNING} ({bubblewrap.why_not() or 'as it was asked for'})"
 
-    def train(self, spec: TrainingSpec, source: Path, on_start: Callable[[], None]) -> TrainingOutcome:
+    def train(self, spec: TrainingSpec, source: Path, news: News) -> TrainingOutcome:
         """Run the tree at `source` to its end or its deadline and collect its output.
 
         Raises `RepoRejected` for a tree that is not on the list or cannot be started, and `PlatformFault` for ours.
@@ -90,7 +96,7 @@ class SandboxTrainer:
                         return ended
                     job = running.enter_context(self._start(spec, folder, program, source.absolute()))
                     self._remember(spec, folder, job)
-                outcome = self._watch(spec, folder, job, on_start)
+                outcome = self._watch(spec, folder, job, news)
             return folder.write_outcome(outcome)
         except OSError as problem:
             raise _not_kept(spec, problem) from problem
@@ -152,18 +158,21 @@ class SandboxTrainer:
         hours_s = spec.hours_to_complete * 3600
         return job.started_at + min(hours_s, self._max_seconds or hours_s)
 
-    def _watch(
-        self, spec: TrainingSpec, folder: AttemptFolder, job: Job, on_start: Callable[[], None]
-    ) -> TrainingOutcome:
-        on_start()
+    def _watch(self, spec: TrainingSpec, folder: AttemptFolder, job: Job, news: News) -> TrainingOutcome:
+        news.running((), "")
         code = job.wait(self._deadline(spec, job))
         if code is None:
             job.stop(GRACE_S)
         end(job.leaders)
-        seconds = time.monotonic() - job.started_at
-        if code:
-            return self._crashed(job, code, seconds)
-        return self._collected(spec, folder, seconds, job.log_tail(), stopped=code is None)
+        record = self._record(spec, time.monotonic() - job.started_at, code)
+        logs = file_name(contract.log_folder(spec))
+        remains = Remains(folder.checkpoints, contract.output_folder(spec), self._work, f"{contract.LOGS}/{logs}")
+        try:
+            if code:
+                return keep_failure(self._store, remains, record, self._crashed(job, code, record.course.seconds))
+            return keep_remains(self._store, remains, record, job.log_tail(), self._caps)
+        finally:
+            remove_tree(folder.checkpoints)
 
     def _crashed(self, job: Job, code: int, seconds: float) -> Failed:
         """A trainer that ended by itself and not well; raises `EngineDown` when it was bubblewrap that did."""
@@ -178,22 +187,24 @@ class SandboxTrainer:
             )
         return Failed(blame=Blame.MINER, kind="crashed", reason=reason, seconds=seconds, log_tail=tail)
 
-    def _collected(
-        self, spec: TrainingSpec, folder: AttemptFolder, seconds: float, tail: str, stopped: bool
-    ) -> TrainingOutcome:
-        target = self._root / "checkpoints" / folder.name
-        try:
-            files = collect(folder.checkpoints, contract.output_folder(spec), target, self._caps)
-        except CheckpointInvalid as problem:
-            kind, reason = "output_refused", problem.message
-            return Failed(blame=Blame.MINER, kind=kind, reason=reason, seconds=seconds, log_tail=tail)
-        finally:
-            shutil.rmtree(folder.checkpoints, ignore_errors=True)
-        if files:
-            return Trained(checkpoint=str(target), seconds=seconds, stopped_at_deadline=stopped, log_tail=tail)
-        when = "by its deadline" if stopped else "and ended as if all were well"
-        reason = f"trainer wrote nothing to {contract.output_folder(spec)} {when}"
-        return Failed(blame=Blame.MINER, kind="no_checkpoint", reason=reason, seconds=seconds, log_tail=tail)
+    def _record(self, spec: TrainingSpec, seconds: float, code: int | None) -> Provenance:
+        """Where what this training left comes from. `code` is its exit code, None for one stopped at its deadline."""
+        record, now = provenance_of(spec), datetime.now(UTC)
+        engine = "bubblewrap" if self._isolated else "none"
+        model = model_digest(self._root / spec.data.model_path)
+        return record.model_copy(
+            update={
+                "inputs": record.inputs.model_copy(update={"model_sha256": model}),
+                "machine": record.machine.model_copy(update={"node": os.uname().nodename, "engine": engine}),
+                "course": Course(
+                    started_at=now - timedelta(seconds=seconds),
+                    finished_at=now,
+                    seconds=seconds,
+                    exit_code=code,
+                    stopped_at_deadline=code is None,
+                ),
+            }
+        )
 
 
 def _release(spec: TrainingSpec, folder: AttemptFolder) -> str:

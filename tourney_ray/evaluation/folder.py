@@ -76,8 +76,6 @@ def _checked_size(entry: os.DirEntry[str]) -> int:
     if not stat.S_ISREG(found.st_mode):
         kind = "folder" if stat.S_ISDIR(found.st_mode) else "special file"
         raise CheckpointInvalid(f"{shown(name)} is a {kind}; a checkpoint holds regular files only")
-    if found.st_nlink != 1:
-        raise CheckpointInvalid(f"{shown(name)} is a hard link; a checkpoint holds files of its own only")
     if (suffix := Path(name).suffix.lower()) in REFUSED_SUFFIXES:
         raise CheckpointInvalid(
             f"{shown(name)} is refused: weights come as .safetensors, and {suffix} files are never opened"

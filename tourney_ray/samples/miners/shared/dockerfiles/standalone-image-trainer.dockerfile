@@ -1,6 +1,7 @@
 # Image tasks: the trainer inside refuses them with a clear word; this miner trains language models.
-FROM python:3.11-slim
-RUN pip install --no-cache-dir torch==2.13.0 safetensors==0.8.0 tokenizers==0.23.3 numpy==2.4.6
+# The base is made by `tourney images base`; elsewhere any image with Python, torch, safetensors and tokenizers will do.
+FROM tourney/sample-base
+ENV OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 COPY . /workspace
 WORKDIR /workspace
 ENTRYPOINT ["python3", "/workspace/train.py"]

@@ -1,0 +1,131 @@
+"""What bounds the steps of an image's build: a control group of its own for every build, with all of its processes.
+
+Guarantee: when the context is left, nothing of the build runs any more and its group is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import signal
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from tourney_ray.effects.engine.connection import EngineFacts
+from tourney_ray.errors import EngineDown
+
+GROUPS = Path("/sys/fs/cgroup")
+PARENT = "tourney-build"
+GONE_S = 10.0
+AGAIN_S = 0.01
+
+
+@contextlib.contextmanager
+def bounded(facts: EngineFacts, mem_bytes: int, pids: int) -> Generator[str]:
+    """A context: the engine's `--cgroup-parent` for one build; raises `EngineDown` where a bound cannot be set."""
+    if facts.cgroup_driver == "systemd":
+        raise EngineDown(
+            "builds cannot be bounded: this engine leaves control groups to systemd",
+            'put {"exec-opts": ["native.cgroupdriver=cgroupfs"]} into the engine\'s daemon.json',
+        )
+    _end_orphans()
+    name = f"{PARENT}/{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        _make(facts.cgroup_version, name, mem_bytes, pids)
+    except OSError as problem:
+        raise EngineDown(
+            f"builds cannot be bounded: {problem}", "run Ray as root on this node, with control groups mounted"
+        ) from problem
+    try:
+        yield f"/{name}"
+    finally:
+        _end(_folders(name))
+
+
+def _end_orphans() -> None:
+    """End the builds whose watcher has died: their groups bear its process id."""
+    for name in {folder.name for folder in GROUPS.glob(f"*/{PARENT}/*-*")}:
+        owner = name.partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            _end(_folders(f"{PARENT}/{name}"))
+
+
+def is_bounded(group: str) -> bool:
+    """Whether there is a control group of that name, that is whether its build goes on."""
+    return bool(_folders(group.strip("/")))
+
+
+def _make(version: str, name: str, mem_bytes: int, pids: int) -> None:
+    """Make the group and write its bounds."""
+    if version == "1":
+        memory, processes = GROUPS / "memory" / name, GROUPS / "pids" / name
+        for folder in (memory, processes):
+            folder.mkdir(parents=True)
+        _write(memory / "memory.limit_in_bytes", mem_bytes)
+        swap = memory / "memory.memsw.limit_in_bytes"
+        if swap.exists():
+            _write(swap, mem_bytes)
+        _write(processes / "pids.max", pids)
+        return
+    (GROUPS / PARENT).mkdir(exist_ok=True)
+    for above in (GROUPS, GROUPS / PARENT):
+        (above / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
+    folder = GROUPS / name
+    folder.mkdir()
+    for file, number in {"memory.max": mem_bytes, "memory.swap.max": 0, "pids.max": pids}.items():
+        _write(folder / file, number)
+
+
+def _folders(name: str) -> list[Path]:
+    """The group in every hierarchy: the engine makes it in those that bound nothing, too."""
+    return [folder for folder in (GROUPS / name, *GROUPS.glob(f"*/{name}")) if folder.is_dir()]
+
+
+def _write(path: Path, number: int) -> None:
+    path.write_text(str(number), encoding="ascii")
+
+
+def _end(folders: list[Path]) -> None:
+    """Kill what is left in the group, then remove it; raises `EngineDown` when something cannot be ended."""
+    until = time.monotonic() + GONE_S
+    while left := {pid for folder in folders for pid in _processes(folder)}:
+        if time.monotonic() > until:
+            raise EngineDown(f"process {min(left)} of a build cannot be ended", "look at that node")
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(AGAIN_S)
+    for folder in folders:
+        for below in sorted(folder.rglob("*"), reverse=True):
+            if below.is_dir():
+                _remove(below, until)
+        _remove(folder, until)
+
+
+def _processes(folder: Path) -> list[int]:
+    files = [folder / "cgroup.procs", *folder.rglob("*/cgroup.procs")]
+    found: list[int] = []
+    for file in files:
+        try:
+            found += [int(line) for line in file.read_text(encoding="ascii").split()]
+        except OSError as problem:
+            if problem.errno not in (errno.ENOENT, errno.ENODEV):  # it was removed at this very moment
+                raise
+    return found
+
+
+def _remove(folder: Path, until: float) -> None:
+    """A group stays busy for a moment after its last process has gone."""
+    while True:
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(AGAIN_S)
