@@ -36,7 +36,7 @@ def tournament_document(t: Tournament, state: State) -> Document:
         "entrants": [entrant.model_dump(exclude={"answer"}) for entrant in t.entrants.values()],
         "refused": t.refusals,
         "rounds": [_round(t, r) for r in t.rounds],
-        "images": {h: image.model_dump(exclude=NOT_OF_AN_IMAGE) for h, image in t.images.items()},
+        "images": {h: image.model_dump(mode="json", exclude=NOT_OF_AN_IMAGE) for h, image in t.images.items()},
         "attempts": list(_attempts(t)),
         "points": {s.hotkey: s.points for s in done.standings} if done else {},
         "weights": {s.hotkey: s.weight for s in done.standings} if done else {},

@@ -144,7 +144,6 @@ CREATE TABLE IF NOT EXISTS attempts (
     ended_at            TIMESTAMPTZ,      -- its outcome is known
     lease_ended_at      TIMESTAMPTZ,      -- nothing of it runs any more, the GPUs are free
     lease_end           VARCHAR,          -- how that is known
-    provenance          VARCHAR,          -- digest of the record of where its output comes from
     seconds             DOUBLE,
     stopped_at_deadline BOOLEAN,
     checkpoint          VARCHAR,
