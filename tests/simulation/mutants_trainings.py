@@ -89,7 +89,7 @@ def _believed_staged(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) 
         found = honest(self)
         there = {node.node_id for node in found.nodes}
         told.update(found.staged or ())
-        return replace(found, staged=found.staged | {pair for pair in told if pair[1] not in there})
+        return replace(found, staged=frozenset(found.staged or ()) | {pair for pair in told if pair[1] not in there})
 
     patch.setattr(VirtualDispatcher, "cluster", cluster)
     everywhere(patch, place, lambda waiting, state, cluster: place(waiting, seen(state), cluster))
