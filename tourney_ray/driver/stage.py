@@ -7,6 +7,7 @@ built costs an attempt.
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -150,7 +151,7 @@ def _remember(settings: Settings, spec: TrainingSpec, built: BuiltImage) -> None
     """Keep on this node what is known of the image, for the record of the attempt."""
     path = _log(settings, spec).with_suffix(".json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{spec.attempt_id}.draft")
+    draft = path.with_name(f".{uuid.uuid4().hex}")
     draft.write_text(built.model_dump_json(), encoding="utf-8")
     draft.replace(path)
 

@@ -142,7 +142,8 @@ def sent_files(settings: Settings, spec: TrainingSpec, paths: Sequence[str]) -> 
 
     Raises `PlatformFault` where one is not there.
     """
-    if tree_path(spec.tree_hash) in paths:
+    tree = tree_path(spec.tree_hash)
+    if tree in paths and not (settings.state / tree).exists():
         _frozen_tree(settings, spec)
     yield from sent(settings.state, paths)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from docker.errors import ImageNotFound
-
 from tourney_ray.effects.engine.builder import NAME
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.imports import find_named, name_image
@@ -20,12 +18,10 @@ PIECE_BYTES = 4 << 20
 
 def saved_image(engine: Engine, image_id: str) -> Iterator[bytes]:
     """The image with all its layers, in pieces. Raises `InputsMissing` when this engine does not have it."""
-    doing = f"sending image {image_id[:19]}"
-    with translated(doing), contextlib.closing(engine.stream_client()) as client:
-        try:
-            yield from client.api.get_image(image_id, chunk_size=PIECE_BYTES)
-        except ImageNotFound:
-            raise InputsMissing(f"image {image_id[:19]} is not on this node any more") from None
+    if find_named(engine, image_id) is None:
+        raise InputsMissing(f"image {image_id[:19]} is not on this node any more")
+    with translated(f"sending image {image_id[:19]}"), contextlib.closing(engine.stream_client()) as client:
+        yield from client.api.get_image(image_id, chunk_size=PIECE_BYTES)
 
 
 def take_image(engine: Engine, image_id: str, kind: str, tree_hash: str, pieces: Iterator[bytes]) -> None:
