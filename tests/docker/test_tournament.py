@@ -91,6 +91,10 @@ def test_a_strangers_repository_is_built_and_trained_like_any(held: Held) -> Non
     assert {a["hotkey"] for a in held.attempts} >= {SLOW_HOTKEY}
 
 
+def test_an_engine_that_was_away_at_the_beginning_cost_nobody_an_attempt(held: Held) -> None:
+    assert {a["blame"] for a in held.attempts} == {None}
+
+
 def test_its_container_went_on_while_everything_around_it_was_killed(held: Held) -> None:
     before, after = held.started_at
     assert before == after
@@ -144,9 +148,12 @@ def _run_and_kill(folder: Path, dockerd: PrivateEngine, cluster: LocalCluster) -
     where = ["--address", cluster.address]
     environment = os.environ | cluster.environment
     command = [TOURNEY, "run", str(folder / "tournament.toml"), *where, "--json"]
+    dockerd.stop()
     with (folder / "out.json").open("w") as out, (folder / "log.txt").open("w") as log:
         run = subprocess.Popen(command, env=environment, stdout=out, stderr=log)
     try:
+        _until_it_is_said(folder / "log.txt", "awaited: reaching the container engine", run)
+        dockerd.start()
         container = _slow_container(dockerd, run)
         before = _started_at(dockerd, container)
         _kill_everything(container.labels["tourney.attempt"], folder, dockerd)
@@ -162,6 +169,14 @@ def _run_and_kill(folder: Path, dockerd: PrivateEngine, cluster: LocalCluster) -
         left = client.containers.list(all=True, filters={"label": "tourney.attempt"})
     rows = [json.loads(line) for line in told.splitlines()]
     return Held(document, rows, container.labels["tourney.attempt"], (before, after), left)
+
+
+def _until_it_is_said(log: Path, words: str, run: subprocess.Popen[bytes]) -> None:
+    """Wait for the command to say that nothing can be staged: its engine is away."""
+    until = time.monotonic() + PATIENCE_S
+    while words not in log.read_text():
+        assert run.poll() is None, log.read_text()
+        assert time.monotonic() < until
 
 
 def _slow_container(dockerd: PrivateEngine, run: subprocess.Popen[bytes]) -> Container:
