@@ -52,7 +52,7 @@ from tourney_ray.driver.outcomes import (
 from tourney_ray.driver.reaping import Reaping
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.driver.stagings import Stagings
-from tourney_ray.driver.tasks import ON_THE_HEAD, Reporter, on_head, on_node, train
+from tourney_ray.driver.tasks import HEAD, ON_THE_HEAD, Reporter, bring, on_head, on_node, train
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import NodeLost, TourneyError
@@ -90,17 +90,20 @@ class RayDispatcher:
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._nodes: tuple[Node, ...] = ()
+        self._elsewhere: set[str] = set()
+        """Nodes other than the one where the driver's files lie."""
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
 
     def cluster(self) -> Cluster:
         """The live nodes with their GPUs, at most a second old, and what is staged on them."""
         now = work.utc_now()
         if now - self._nodes_at >= NODES_FRESH:
+            found = [n for n in ray.nodes() if n["Alive"]]
             self._nodes = tuple(
                 Node(n["NodeID"], {k: int(v) for k, v in n["Resources"].items() if k in GPU_TYPES and v >= 1})
-                for n in ray.nodes()
-                if n["Alive"]
+                for n in found
             )
+            self._elsewhere = {n["NodeID"] for n in found if HEAD not in n["Resources"]}
             self._nodes_at = now
             self._reaping.look(self._nodes)
         most = self._settings.cluster.max_trainers
@@ -208,14 +211,22 @@ class RayDispatcher:
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
         ended = await self._watch(command)
-        if isinstance(ended, Failed):
-            self._stagings.doubt(command, ended)
         if not isinstance(ended, Ran):
+            await self._bring(command.node, ended)
+            if isinstance(ended, Failed):
+                self._stagings.doubt(command, ended)
             return train_ended(command, ended)
         gone = lease_ended(command, "its container is gone")
         self._report(Outcome(command.command_id, (gone,), done=False))
         collect = on_node(work.collect, f"collect/{command.spec.attempt_id}", command.node)
-        return gone, attempt_ended(command, await collect.remote(self._settings, command.spec, ended))
+        outcome: TrainingOutcome = await collect.remote(self._settings, command.spec, ended)
+        await self._bring(command.node, outcome)
+        return gone, attempt_ended(command, outcome)
+
+    async def _bring(self, node: str, outcome: TrainingOutcome) -> None:
+        """Have in the operator's store what an attempt left on another machine."""
+        if outcome.provenance and node in self._elsewhere:
+            await on_head(bring, f"bring/{outcome.provenance}").remote(self._settings, outcome.provenance, node)
 
     async def _watch(self, command: Train) -> TrainingOutcome | Ran:
         """What the watcher says at last. Where one dies and its node lives, another takes over."""

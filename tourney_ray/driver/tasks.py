@@ -26,7 +26,10 @@ from tourney_ray.effects.ports import Place
 from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import InputsMissing, PlatformFault
 
-ON_THE_HEAD = {"node:__internal_head__": 0.001}
+HEAD = "node:__internal_head__"
+"""Resource that Ray gives to its head node alone."""
+
+ON_THE_HEAD = {HEAD: 0.001}
 """Resource that ties the driver, and work on its files, to the node where they lie."""
 
 
@@ -80,6 +83,13 @@ def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, hold
     return work.stage(settings, spec, known, RayCarrier(settings, spec, holders))
 
 
+def bring(settings: Settings, record: str, node: str) -> None:
+    """In the worker: have in the operator's store what an attempt left on that node."""
+    sending = on_node(work.sent_objects, f"send/{record[7:19]}", node, **STREAM)
+    what = f"what its attempt left cannot be brought from {node}"
+    work.bring(settings, record, lambda: _arriving(sending, what, settings, record))
+
+
 @dataclass(frozen=True, slots=True)
 class RayCarrier:
     """Brings images and files to the worker that it is used in, as streams of Ray objects. A `Carrier`."""
@@ -119,7 +129,7 @@ REMOTE: dict[Callable[..., Any], Any] = {
     function: ray.remote(function)
     for function in (
         *(work.vet_repository, work.ask_and_vet, work.prepare, work.sent_files, work.sent_image),
-        *(work.collect, work.reap, work.release, stage, train),
+        *(work.collect, work.sent_objects, work.reap, work.release, bring, stage, train),
     )
 }
 """Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""

@@ -34,6 +34,7 @@ from tourney_ray.core.models import (
 from tourney_ray.core.tasks import TaskRequest
 from tourney_ray.driver import containers, stage as staging
 from tourney_ray.driver.stage import Carrier, Staged, tree_path
+from tourney_ray.effects import kept_elsewhere
 from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.carried import sent
@@ -41,6 +42,7 @@ from tourney_ray.effects.engine.connection import connect
 from tourney_ray.effects.engine.reaper import Leased
 from tourney_ray.effects.engine.transfer import saved_image
 from tourney_ray.effects.findings import explain
+from tourney_ray.effects.kept_elsewhere import have_objects
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.ran import Ran
@@ -152,6 +154,16 @@ def sent_image(settings: Settings, image_id: str) -> Iterator[bytes]:
     """An image that this node's engine has, in pieces; raises `PlatformFault`, `InputsMissing` where it has not."""
     with contextlib.closing(connect(settings.sandbox.host)) as engine:
         yield from saved_image(engine, image_id)
+
+
+def sent_objects(settings: Settings, record: str) -> Iterator[bytes]:
+    """What an attempt left in this node's store, in pieces, by its record; raises `PlatformFault`."""
+    yield from kept_elsewhere.sent_objects(ArtifactStore(str(settings.data / "artifacts")), record)
+
+
+def bring(settings: Settings, record: str, send: Callable[[], Iterator[bytes]]) -> None:
+    """Have in this node's store what an attempt left elsewhere; raises `PlatformFault`."""
+    have_objects(ArtifactStore(str(settings.data / "artifacts")), record, send)
 
 
 def train(settings: Settings, spec: TrainingSpec, place: Place, news: News) -> TrainingOutcome | Ran:

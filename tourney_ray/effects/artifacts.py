@@ -121,6 +121,13 @@ class ArtifactStore:
         with self._doing(f"object {digest} could not be looked for"):
             return self._objects.has(digest)
 
+    def file(self, digest: str) -> Path:
+        """The object's own file; raises `StorageUnavailable` where it is absent, or the store is elsewhere."""
+        path = self._objects.path(digest)
+        if path is None or not path.is_file():
+            raise StorageUnavailable(f"object {digest} of {self.uri} is no file of this machine")
+        return path
+
     def objects(self) -> Iterator[StoredObject]:
         """All objects, and what was never finished, in no order."""
         with self._doing("the objects could not be listed"):

@@ -69,6 +69,20 @@ def unpack(stream: Iterator[bytes], target: Path) -> None:
         raise StorageUnavailable(f"what was sent to {target} did not arrive whole: {broken}") from broken
 
 
+def arriving(stream: Iterator[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The plain files of what comes, one after the other: path and content, which is read before the next is asked for.
+
+    Raises `StorageUnavailable` when it does not arrive whole.
+    """
+    try:
+        with tarfile.open(fileobj=_Arriving(stream), mode="r|") as tar:
+            for member in tar:
+                if content := tar.extractfile(member):
+                    yield member.name, iter(lambda content=content: content.read(CHUNK), b"")
+    except tarfile.TarError as broken:
+        raise StorageUnavailable(f"what was sent did not arrive whole: {broken}") from broken
+
+
 class _Arriving(io.RawIOBase):
     """Pieces as a file that is read once."""
 
