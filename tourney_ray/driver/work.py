@@ -31,14 +31,14 @@ from tourney_ray.core.models import (
 )
 from tourney_ray.core.tasks import TaskRequest
 from tourney_ray.driver import containers
-from tourney_ray.effects.artifacts import ArtifactStore, checked_out
+from tourney_ray.driver.folders import artifact_store, checkouts_folder, repo_store
+from tourney_ray.effects.artifacts import checked_out
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.engine.reaper import Leased
 from tourney_ray.effects.findings import explain
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.ran import Ran
-from tourney_ray.effects.repos import RepoStore
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
@@ -73,8 +73,12 @@ def check_playable(settings: Settings) -> None:
 
 
 def check_registry(settings: Settings) -> None:
-    """Read the operator's files once before anything starts; raises `ConfigError` for one that cannot be read."""
+    """Read the operator's files once before anything starts; raises `ConfigError` for one that cannot be read.
+
+    Or for a place of artifacts that nobody knows.
+    """
     licence_policy(settings)
+    artifact_store(settings)
     MinersFile(settings.registry.miners).miners()
     TransfersFile(settings.registry.transfers).transfers()
 
@@ -179,8 +183,8 @@ class EvaluatorWorker:
     def __init__(self, settings: Settings) -> None:
         from tourney_ray.evaluation.worker import WarmEvaluator
 
-        self._checkouts = settings.data / "checkouts"
-        self._store = ArtifactStore(str(settings.data / "artifacts"))
+        self._checkouts = checkouts_folder(settings)
+        self._store = artifact_store(settings)
         self._evaluator = WarmEvaluator(settings.data)
 
     def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
@@ -197,18 +201,13 @@ def sandbox(settings: Settings) -> SandboxTrainer:
     kind = settings.sandbox.kind
     if kind == "docker":
         raise ConfigError("this tournament is held in containers", "set sandbox.kind for one without")
-    return SandboxTrainer(settings.data, settings.state / "work", sample_tree_hashes(), kind)
+    store = artifact_store(settings)
+    return SandboxTrainer(settings.data, settings.state / "work", sample_tree_hashes(), kind, store=store)
 
 
 def sandbox_warning(settings: Settings) -> str:
     """One line that whoever starts trainings has to read; empty when they are isolated."""
     return "" if settings.sandbox.kind == "docker" else sandbox(settings).warning
-
-
-def repo_store(settings: Settings) -> RepoStore:
-    """The fetched trees of this node."""
-    choice = settings.repositories
-    return RepoStore(settings.state / "repos", choice.allowed_hosts, choice.allow_file, choice.deadline_s)
 
 
 def utc_now() -> datetime:
