@@ -79,6 +79,15 @@ class Swept(Record):
         return sum(one.bytes for one in self.removed)
 
 
+class NodeSwept(Record):
+    """What the limits of one node came to."""
+
+    node: str
+    swept: tuple[Swept, ...] = ()
+    trouble: str = ""
+    """Why the node could not be asked; empty when it could."""
+
+
 def mark_of(ask: Callable[[], Holdings], now: datetime) -> Mark:
     """The mark of the moment `now`, that is of before `ask` is asked.
 
