@@ -114,6 +114,18 @@ def test_a_checkpoint_is_checked_out_by_the_drivers_settings(swept: Swept, run: 
     assert any(path.suffix == ".safetensors" for path in (tmp_path / "checkpoint").iterdir())
 
 
+def test_the_file_of_another_tournament_is_not_taken_for_this_one(
+    swept: Swept, run: Run, cluster: LocalCluster
+) -> None:
+    other = swept.folder / "other.toml"
+    other.write_text((swept.folder / "tournament.toml").read_text().replace('state = "state"', 'state = "elsewhere"'))
+    done = run("tourney", "gc", "--settings", str(other), "--address", cluster.address)
+    assert done.returncode == 2
+    note, error, _ = done.stderr.splitlines()
+    assert note == f"note: this machine only, by its journal: the driver swept is at work in {swept.folder / 'state'}"
+    assert error == f"error: there is no journal at {swept.folder / 'elsewhere'}"
+
+
 def _sweep_once(held: Swept, run: Run) -> None:
     """Make old what is on record, and sweep, as long as the tournament is under way."""
     for name in {name for attempt in _finished(held, run) for name in _objects(held.store, attempt)}:

@@ -51,6 +51,8 @@ def options(function: F) -> F:
 def found(path: Path | None, address: str | None, name: str | None) -> Generator[Whereabouts]:
     """The tournament of the settings file at `path` with its driver, if that runs; without a file, of the driver.
 
+    The settings of a running driver go before those of the file.
+
     Raises `UserError` where there is neither. Connected to the cluster as long as the context lasts.
     """
     from tourney_ray.driver.client import connection, find
@@ -60,7 +62,10 @@ def found(path: Path | None, address: str | None, name: str | None) -> Generator
         try:
             connected.enter_context(connection(address or (settings.cluster.address if settings else "auto")))
             driver = find(name or (settings.name if settings else "tourney"))
-            where = Whereabouts(driver.call("settings"), driver)
+            running: Settings = driver.call("settings")
+            where = Whereabouts(running, driver)
+            if settings and running.state != settings.state:
+                where = Whereabouts(settings, None, f"the driver {driver.name} is at work in {running.state}")
         except UserError as nobody:
             if settings is None:
                 raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.retention import Mark, NodeSwept, Swept, mark_of
 from tourney_ray.effects.retention_artifacts import sweep_artifacts
 from tourney_ray.effects.retention_caches import sweep_caches
-from tourney_ray.errors import PlatformFault
+from tourney_ray.errors import PlatformFault, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,10 @@ Ask = Callable[[], Holdings]
 def sweep_node(settings: Settings, ask: Ask, with_artifacts: bool, dry_run: bool) -> tuple[Swept, ...]:
     """What came of the node where this runs, one sweep at a time. With `dry_run`: what would come of it.
 
-    `with_artifacts`: whether the store of artifacts is for this node to sweep.
+    `with_artifacts`: whether the store of artifacts is for this node to sweep. Raises what `ask` raises, and
+    `StorageUnavailable` where this node has no place for the tournament's state.
     """
-    with alone(settings.state / "gc.lock"):
+    with _one_at_a_time(settings):
         mark = mark_of(ask, datetime.now(UTC))
         limits = settings.retention
         swept = [_told("caches", lambda: sweep_caches(caches(settings), mark, _bytes(limits.caches_gib), dry_run))]
@@ -78,6 +79,18 @@ class Sweeper:
                 log.warning("%s was not swept to the end: %s", node.node, trouble)
             for one in node.swept:
                 log.info("%s: %d %s removed, %d bytes freed", node.node, len(one.removed), one.what, one.freed_bytes)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(settings: Settings) -> Generator[None]:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(alone(settings.state / "gc.lock"))
+        except OSError as problem:
+            raise StorageUnavailable(
+                f"nothing can be swept in {settings.state}: {problem}", "see its disk"
+            ) from problem
+        yield
 
 
 def _images(settings: Settings, ask: Ask, mark: Mark, dry_run: bool) -> Swept:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydantic import computed_field
+
 from tourney_ray.core.holdings import Holdings
 from tourney_ray.core.models import Record
 
@@ -73,6 +75,7 @@ class Swept(Record):
     trouble: str = ""
     """Why this was not looked at, or not to its end; empty when it was."""
 
+    @computed_field
     @property
     def freed_bytes(self) -> int:
         """By all that was removed."""

@@ -26,21 +26,33 @@ def sweep_artifacts(store: ArtifactStore, mark: Mark, most_bytes: int, dry_run: 
     What was begun and never finished goes in any case. Raises `StorageUnavailable` where the store does not answer, or
     where what is needed cannot be told.
     """
-    shelf = _Shelf.of(store, mark)
-    unfinished = tuple(_unfinished(store, shelf, mark, dry_run))
-    swept = sweep(
-        "artifacts",
-        shelf.items,
-        shelf.held,
-        most_bytes,
-        lambda item: item.size_bytes if dry_run else _removed(store, shelf.parts[item.name], mark.before),
-    )
+    objects = {one.name: one for one in store.objects()}
+    unfinished = tuple(_unfinished(store, objects.values(), mark, dry_run))
+    finished = {name: one for name, one in objects.items() if not name.startswith(f"{STAGED}/")}
+    total = sum(one.bytes for one in finished.values())
+    if total <= most_bytes:  # so nobody has to be asked what is needed
+        swept = Swept(what="artifacts", kept=len(finished), kept_bytes=total, limit_bytes=most_bytes)
+    else:
+        swept = _emptied(store, _Shelf.of(store, finished, mark), mark, most_bytes, dry_run)
     return swept.model_copy(update={"removed": (*unfinished, *swept.removed)})
+
+
+def _emptied(store: ArtifactStore, shelf: _Shelf, mark: Mark, most_bytes: int, dry_run: bool) -> Swept:
+    """What came of bringing the shelf below the limit."""
+
+    def remove(item: Item) -> int:
+        if dry_run:
+            return item.size_bytes
+        return sum(store.remove(part, mark.before) for part in shelf.parts[item.name])
+
+    swept = sweep("artifacts", shelf.items, shelf.held, most_bytes, remove)
+    gone = sum(len(shelf.parts[one.name]) for one in swept.removed)
+    return swept.model_copy(update={"kept": len(shelf.objects) - gone})
 
 
 @dataclass
 class _Shelf:
-    """All objects, sorted into what stays or goes together."""
+    """All finished objects, sorted into what stays or goes together."""
 
     objects: Mapping[str, StoredObject]
     items: list[Item] = field(default_factory=list[Item])
@@ -49,11 +61,11 @@ class _Shelf:
     held: set[str] = field(default_factory=set[str])
 
     @classmethod
-    def of(cls, store: ArtifactStore, mark: Mark) -> _Shelf:
-        """The store's objects, held ones among them, as of that mark."""
-        shelf = cls({one.name: one for one in store.objects()})
+    def of(cls, store: ArtifactStore, objects: Mapping[str, StoredObject], mark: Mark) -> _Shelf:
+        """These objects, held ones among them, as of that mark."""
+        shelf = cls(objects)
         shelf.held |= shelf.needed(store, mark) | shelf.young(store, mark)
-        free = {name: one for name, one in shelf.objects.items() if not name.startswith(f"{STAGED}/")}
+        free = dict(objects)
         for name in shelf.held & free.keys():
             shelf.add(OBJECT, name, [name], free.pop(name).modified)
         past = mark.held.past_checkpoints & free.keys()
@@ -97,14 +109,9 @@ def _files_of(store: ArtifactStore, digest: str) -> Iterable[str]:
         return ()
 
 
-def _unfinished(store: ArtifactStore, shelf: _Shelf, mark: Mark, dry_run: bool) -> Iterator[Removed]:
+def _unfinished(store: ArtifactStore, objects: Iterable[StoredObject], mark: Mark, dry_run: bool) -> Iterator[Removed]:
     """What nobody will finish any more, removed."""
-    for name, one in shelf.objects.items():
-        if name.startswith(f"{STAGED}/") and one.modified < mark.unfinished_before:
-            freed = one.bytes if dry_run else store.remove(name, mark.unfinished_before)
-            yield Removed(what=UNFINISHED, name=name, bytes=freed, used_at=one.modified)
-
-
-def _removed(store: ArtifactStore, parts: Iterable[str], before: datetime) -> int:
-    """Remove an item's objects, but for those that were written again since; the bytes freed."""
-    return sum(store.remove(part, before) for part in parts)
+    for one in objects:
+        if one.name.startswith(f"{STAGED}/") and one.modified < mark.unfinished_before:
+            freed = one.bytes if dry_run else store.remove(one.name, mark.unfinished_before)
+            yield Removed(what=UNFINISHED, name=one.name, bytes=freed, used_at=one.modified)
