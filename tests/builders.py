@@ -300,7 +300,7 @@ class Game:
         planned = self.script.failures.get((self.tournament.rounds[-1].number, spec.hotkey), ())
         fails = spec.epoch <= len(planned)
         if not fails:
-            self.stage.record(e.AttemptRunning(**_attempt(c)))
+            self.stage.record(e.AttemptRunning(**_attempt(c), image_id=c.spec.image_id))
         self._free(c)
         checkpoint = f"checkpoints/{spec.task_id}/{spec.expected_repo_name}"
         outcome = planned[spec.epoch - 1] if fails else Trained(checkpoint=checkpoint, seconds=1.5, log_tail="done")

@@ -7,9 +7,12 @@ from typing import Any
 
 from tests.builders import CLUSTER, Game, Played, Script, Stage, miners, play
 from tourney_ray.core import events as e
+from tourney_ray.core.commands import Stage as Command
 from tourney_ray.core.models import Blame, Failed, RoundStatus, TournamentType
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import Task, Tournament
+from tourney_ray.core.trainings import spec_of
+from tourney_ray.driver.outcomes import staging_failed
 
 MINE = Failed(blame=Blame.MINER, kind="exit", reason="exit status 1", seconds=0.5, log_tail="boom")
 OURS = Failed(blame=Blame.PLATFORM, kind="node_lost", reason="the node is gone")
@@ -46,6 +49,8 @@ def _cancelled(stage: Stage) -> Played:
     reign = stage.state.reigns[TournamentType.TEXT]
     game.open(reign.champion, reign.wins)
     game.run(until=_is_active)
+    _image_built(stage, game.tournament, "m05")
+    _not_built(stage, game.tournament, "m06")
     game.start()
     _node_lost(stage, only_task(game.tournament))
     _begun_anew(stage, only_task(game.tournament), "m00")
@@ -63,6 +68,36 @@ def only_task(t: Tournament) -> Task:
 
 def _is_active(t: Tournament) -> bool:
     return t.round is not None and t.round.status is RoundStatus.ACTIVE
+
+
+def _image_built(stage: Stage, t: Tournament, hotkey: str) -> None:
+    built = image(t, hotkey)
+    stage.record(built)
+    stage.record(built.model_copy(update={"image_id": f"sha256:{'c' * 64}", "because": "the image of before was lost"}))
+
+
+def image(t: Tournament, hotkey: str) -> e.ImageBuilt:
+    """What was built of the tree of that entrant."""
+    return e.ImageBuilt(
+        tournament_id=t.tournament_id,
+        hotkey=hotkey,
+        tree_hash=t.contestant(hotkey).tree_hash,
+        image_id=f"sha256:{'b' * 64}",
+        node="n1",
+        dockerfile_sha256="d" * 64,
+        base_images=(f"sha256:{'a' * 64}",),
+        seconds=61.5,
+        because="built from the tree",
+    )
+
+
+def _not_built(stage: Stage, t: Tournament, hotkey: str) -> None:
+    task = only_task(t)
+    spec = spec_of(t, task, task.trainings[hotkey], 1)
+    broken = Failed(
+        blame=Blame.MINER, kind="image_build_failed", reason="image build failed at step 4/9", log_tail="no"
+    )
+    stage.record(staging_failed(Command(t.tournament_id, spec, "n1", None), broken))
 
 
 def _node_lost(stage: Stage, task: Task) -> None:

@@ -94,6 +94,10 @@ class StorageUnavailable(PlatformFault):
     """Staging or collecting files failed."""
 
 
+class InputsMissing(PlatformFault):
+    """What an attempt is made from (tree, image, model, data) is not where it should be."""
+
+
 class EvaluatorCrashed(PlatformFault):
     """The evaluator died or could not be started."""
 

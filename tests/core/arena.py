@@ -18,6 +18,7 @@ from tourney_ray.core.commands import (
     Release,
     RevealDrawSeed,
     RevealSecretSeed,
+    Stage as StageCommand,
     Train,
 )
 from tourney_ray.core.draw import commitment
@@ -40,6 +41,7 @@ from tourney_ray.core.preparation import prepared_from_history, task_request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import Reign, Task, Tournament
+from tourney_ray.driver import outcomes
 
 CRASH = Failed(blame=Blame.MINER, kind="TrainingCrashed", reason="exit status 1")
 NODE_LOST = Failed(blame=Blame.PLATFORM, kind="NodeLost", reason="n1 went away")
@@ -76,6 +78,8 @@ class Arena:
     """None: the evaluator fails."""
     values: Mapping[tuple[int, str], float] = field(default_factory=dict[tuple[int, str], float])
     """Metrics by (round number, hotkey) that go before `measures`."""
+    builds: Callable[[TrainingSpec], Failed | None] = lambda spec: None
+    """How the build of an image fails, when staging is asked for and it does."""
     prepares: Callable[[PrepareTask], bool] = lambda command: True
     cluster: Cluster = CLUSTER
     agenda: Agenda = field(default_factory=Agenda)
@@ -122,7 +126,7 @@ class Arena:
 
     def plan(self) -> Plan:
         self.stage.see(self.cluster)
-        return plan(self.stage.state, self.stage.at, self.agenda)
+        return plan(self.stage.state, self.stage.at, self.agenda, self.cluster)
 
     def step(self, pick: Callable[[Sequence[Command]], Command] = lambda commands: commands[0]) -> bool:
         """Let one thing happen; False when nothing is left to do."""
@@ -173,6 +177,8 @@ class Arena:
                 self.stage.record(e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=secret_seed))
             case PrepareTask():
                 self._prepare(command)
+            case StageCommand():
+                self._stage(command)
             case Train():
                 self._train(command)
             case Release():
@@ -202,6 +208,16 @@ class Arena:
         params = int(chosen.model_range_b[0] * 10**9) if chosen.task_type is not TaskType.IMAGE else 1
         self.stage.record(e.TaskPrepared(**where, task_type=chosen.task_type, hours=2, data=data(params=params)))
 
+    def _stage(self, c: StageCommand) -> None:
+        failed = None if c.image else self.builds(c.spec)
+        if failed:
+            self.stage.record(staging_failed(c, failed))
+            return
+        if c.image is None:
+            self.stage.record(image_built(c))
+        placed = f"{c.spec.task_id}.{c.spec.hotkey}", c.node
+        self.cluster = replace(self.cluster, staged=(self.cluster.staged or frozenset()) | {placed})
+
     def _train(self, c: Train) -> None:
         if c.intent:
             self.stage.record(c.intent)
@@ -229,6 +245,21 @@ class Arena:
             self.stage.record(e.EvaluationFailed(**where, reason="the evaluator was killed"))
         else:
             self.stage.record(e.CheckpointEvaluated(**where, result=result))
+
+
+def image_of(spec: TrainingSpec, which: int = 1) -> str:
+    """Id of the image of a tree, the `which`-th that was built of it."""
+    return f"sha256:{hashlib.sha256(f'{spec.tree_hash}{which}'.encode()).hexdigest()}"
+
+
+def image_built(c: StageCommand, which: int = 1) -> e.ImageBuilt:
+    """The image that was asked for is there."""
+    return outcomes.image_built(c, image_of(c.spec, which), "d" * 64, ["sha256:base"], 60.0, "built from the tree")
+
+
+def staging_failed(c: StageCommand, failed: Failed) -> e.StagingFailed:
+    """The image that was asked for cannot be built."""
+    return outcomes.staging_failed(c, failed)
 
 
 def _attempt(c: Train | Release) -> dict[str, Any]:

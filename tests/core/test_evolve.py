@@ -91,8 +91,18 @@ def test_folding_the_facts_gives_the_state():
 
 
 def test_every_kind_of_fact_happens_here():
-    """Nodes that go are tried in `test_leases`, what people do in `test_cancelling` and `test_begun_anew`."""
-    elsewhere = {"AttemptRunning", "NodeLost", "Refunded", "TaskRepeated", *(act.__name__ for act in get_args(e.Act))}
+    """Nodes that go are tried in `test_leases`, what people do in `test_cancelling` and `test_begun_anew`, images in
+    `test_images`.
+    """
+    elsewhere = {
+        "AttemptRunning",
+        "ImageBuilt",
+        "StagingFailed",
+        "NodeLost",
+        "Refunded",
+        "TaskRepeated",
+        *(act.__name__ for act in get_args(e.Act)),
+    }
     assert set(arena().kinds) == {kind.__name__ for kind in get_args(e.Fact)} - elsewhere
 
 

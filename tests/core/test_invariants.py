@@ -13,7 +13,7 @@ from tourney_ray.core import events as e
 from tourney_ray.core.checker import Checker, violations
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.invariants.books import Violation
-from tourney_ray.core.models import RoundType
+from tourney_ray.core.models import Blame, Failed, RoundType
 from tourney_ray.core.rules import Rules
 
 OTHER = "ab" * 20
@@ -90,6 +90,22 @@ def same_image_twice(facts: list[e.Fact]) -> list[e.Fact]:
     return facts
 
 
+def the_platforms(failed: Failed) -> Failed:
+    """The same failure, with the platform to blame."""
+    return failed.model_copy(update={"blame": Blame.PLATFORM})
+
+
+def not_built(started: e.AttemptStarted) -> e.StagingFailed:
+    """The image of an attempt cannot be built though the one before it runs."""
+    failed = Failed(blame=Blame.MINER, kind="image_build_failed", reason="image build failed at step 1/2")
+    fields = started.model_dump(include=set(e.StagingFailed.model_fields) - {"kind", "failed"})
+    return e.StagingFailed.model_validate({**fields, "epoch": started.epoch + 1, "failed": failed})
+
+
+def is_of_m05(fact: e.AttemptRunning) -> bool:
+    return fact.hotkey == "m05" and fact.image_id != ""
+
+
 def is_boss(fact: e.RoundDrawn) -> bool:
     return fact.round_type is RoundType.BOSS
 
@@ -132,6 +148,8 @@ LIES: list[tuple[str, str, Lie, set[int]]] = [
     ("one attempt more", "eventful", rules(max_training_attempts=1), {4}),
     ("one attempt less", "eventful", rules(max_training_attempts=3), {4}),
     ("another attempt ended", "group", changed(e.AttemptEnded, attempt_id="another"), {4}),
+    ("a build that the platform failed", "eventful", changed(e.StagingFailed, failed=the_platforms), {4}),
+    ("not built while it runs", "eventful", added(e.AttemptStarted, 0, not_built), {4}),
     ("evaluated five times", "eventful", changed(e.EvaluationRepeated, -1, number=5), {4}),
     ("run three times", "eventful", changed(e.TaskRepeated, number=3), {4}),
     # 5: verdicts follow from metrics
@@ -170,6 +188,13 @@ LIES: list[tuple[str, str, Lie, set[int]]] = [
     # 8: one tree, one image
     ("another tree", "group", changed(e.AttemptStarted, tree_hash=OTHER), {8}),
     ("another image", "group", same_image_twice, {8}),
+    ("an image of another tree", "eventful", changed(e.ImageBuilt, tree_hash=OTHER), {8}),
+    (
+        "another image than was built",
+        "eventful",
+        changed(e.AttemptRunning, 0, is_of_m05, image_id="b"),
+        {8},
+    ),
     # 9: nothing before its time
     ("a match before its task", "group", earlier(e.MatchDecided, 0, e.TaskDecided), {9}),
     ("a round before its match", "pairs", earlier(e.RoundCompleted, 0, e.MatchDecided, 1), {5, 9}),

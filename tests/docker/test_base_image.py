@@ -21,9 +21,10 @@ from tourney_ray.core.models import TaskData, TaskType, TrainingSpec
 from tourney_ray.effects import contract
 from tourney_ray.effects.engine.connection import Engine
 from tourney_ray.effects.engine.imports import find_named, import_image
+from tourney_ray.effects.tar_stream import tar_stream
 from tourney_ray.errors import EngineDown, StorageUnavailable
 from tourney_ray.samples.base_image import BaseImage, ensure_base_image
-from tourney_ray.samples.image_files import ImageFile, tar_stream
+from tourney_ray.samples.image_files import ImageFile
 from tourney_ray.samples.repositories import SampleRepository, write_sample_repositories
 from tourney_ray.samples.task_data import SampleTasks
 

@@ -10,7 +10,7 @@ from tests.docker.bench import DOCKERFILE, SAVING, Bench, Heard, InBackground
 from tourney_ray.core.models import Blame, Failed, GpuRequirement
 from tourney_ray.effects.engine.reaper import reap
 from tourney_ray.effects.ran import Ran
-from tourney_ray.errors import EngineDown, StorageUnavailable
+from tourney_ray.errors import EngineDown, InputsMissing, StorageUnavailable
 
 WAITING = SAVING + "(output / 'model').write_text('x'); print('saved', flush=True); import time; time.sleep(600)"
 """Saves at once and then goes on for longer than any test."""
@@ -201,9 +201,13 @@ def test_gpus_are_those_that_no_container_has(bench: Bench) -> None:
         one.result()
 
 
-def test_data_that_is_not_staged_is_the_platforms_fault(bench: Bench) -> None:
-    with pytest.raises(StorageUnavailable, match="is not staged on this node any more"):
+def test_data_or_an_image_that_is_not_staged_is_the_platforms_fault(bench: Bench) -> None:
+    with pytest.raises(InputsMissing, match=r"the data of task task-.* is not staged on this node any more"):
         bench.trainer().train(bench.spec(bench.image("")), bench.place(), Heard())
+    unbuilt = bench.spec(f"sha256:{'0' * 64}")
+    bench.stage(unbuilt)
+    with pytest.raises(InputsMissing, match="the image of hk is not staged on this node any more"):
+        bench.trainer().train(unbuilt, bench.place(), Heard())
 
 
 def test_the_reaper_removes_what_nobody_leases(bench: Bench) -> None:

@@ -19,6 +19,7 @@ from tourney_ray.core.commands import (
     Release,
     RevealDrawSeed,
     RevealSecretSeed,
+    Stage,
     Train,
 )
 from tourney_ray.core.draw import commitment
@@ -28,6 +29,7 @@ from tourney_ray.core.nodes import Node
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import Training
+from tourney_ray.driver import outcomes
 from tourney_ray.driver.loop import Loop, Outcome
 from tourney_ray.store.journal import Journal
 
@@ -149,6 +151,8 @@ class Rig:
                 return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=secret_seed),)
             case PrepareTask():
                 return (prepared(command),)
+            case Stage():
+                return (built(command),)
             case Train():
                 trained = Trained(checkpoint=f"out/{command.spec.attempt_id}", seconds=1.0)
                 return lease_ended(command), train_ended(command, trained)
@@ -241,6 +245,12 @@ def preparation_failed(command: PrepareTask) -> e.TaskPreparationFailed:
 def train_ended(command: Train, outcome: Trained | Failed) -> e.AttemptEnded:
     """The attempt is over."""
     return _of_attempt(command, e.AttemptEnded, outcome=outcome)
+
+
+def built(command: Stage, which: int = 1) -> e.ImageBuilt:
+    """The image of the command's entrant, the `which`-th that was built of its tree, lies on its node."""
+    digest = hashlib.sha256(f"{command.spec.tree_hash}{which}".encode()).hexdigest()
+    return outcomes.image_built(command, f"sha256:{digest}", "d" * 64, (), 60.0, "built from the tree")
 
 
 def lease_ended(command: Train | Release) -> e.LeaseEnded:

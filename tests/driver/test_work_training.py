@@ -129,11 +129,11 @@ def test_a_vetted_tree_that_is_gone_or_another_one_is_the_platforms_fault(
     repo = miners_repo(SAVES)
     other, good = spec(repo, "a" * 40), spec(repo)
     outcome = failed(work.train(settings, other, PLACE, nothing))
-    assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "platform_fault")
+    assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "inputs_missing")
     assert f"vetted was {'a' * 40}" in outcome.reason
     gone = good.model_copy(update={"repo": repo.with_name("gone").as_uri()})
     outcome = failed(work.train(settings, gone, PLACE, nothing))
-    assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "platform_fault")
+    assert (outcome.blame, outcome.kind) == (Blame.PLATFORM, "inputs_missing")
     assert "the vetted tree is gone" in outcome.reason
 
 

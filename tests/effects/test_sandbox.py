@@ -18,7 +18,7 @@ from tourney_ray.effects.collect import OutputCaps
 from tourney_ray.effects.process import LOG_CAP_BYTES
 from tourney_ray.effects.provenance import load
 from tourney_ray.effects.sandbox import SandboxTrainer
-from tourney_ray.errors import EngineDown, RepoRejected, StorageUnavailable
+from tourney_ray.errors import EngineDown, InputsMissing, RepoRejected, StorageUnavailable
 
 ENDLESS = "import select\nwhile True: select.select([], [], [], 60)\n"
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -286,7 +286,7 @@ def test_a_source_that_is_not_the_tree_it_should_be_never_starts(world: World) -
 def test_missing_inputs_are_the_platforms_fault(world: World) -> None:
     source = world.source("")
     (world.root / "datasets/task-1_train_data.json").unlink()
-    with pytest.raises(StorageUnavailable, match=r"data of task task-1 is not here"):
+    with pytest.raises(InputsMissing, match=r"data of task task-1 is not here"):
         world.trainer().train(world.spec(source), source, NEVER_STARTS)
 
 

@@ -84,6 +84,8 @@ def test_the_decisions_are_those_that_settle_gives() -> None:
         e.TournamentActivated,
         e.TaskPrepared,
         e.TaskPreparationFailed,
+        e.ImageBuilt,
+        e.StagingFailed,
         e.AttemptStarted,
         e.AttemptRunning,
         e.LeaseEnded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, STUCK, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import events as e, placement, plan as planning, rulings, trainings
+from tourney_ray.core import events as e, plan as planning, rulings, staging, trainings
 from tourney_ray.core.commands import Command, Train
 from tourney_ray.core.models import Blame, Failed, TrainingSpec, TrainingStatus
 from tourney_ray.core.placement import Placed
@@ -26,8 +27,8 @@ DEATHS = replace(CALM, faults=frozenset({"crash"}), entrants=14)
 def stale_outcome(patch: pytest.MonkeyPatch) -> None:
     honest = Loop._take
 
-    def take(self: Loop, outcome: Outcome) -> tuple[e.Fact, ...]:
-        facts = honest(self, outcome)
+    def take(self: Loop, outcome: Outcome, batch: _Batch) -> Sequence[e.Fact]:
+        facts = honest(self, outcome, batch)
         return facts or tuple(f for f in outcome.facts if isinstance(f, e.AttemptEnded) and _trains(self, f))
 
     def latest(training: Training, fact: e.AttemptRunning | e.AttemptEnded) -> Attempt:
@@ -68,11 +69,11 @@ def evaluations_without_end(patch: pytest.MonkeyPatch) -> None:
 def lost_outcome(patch: pytest.MonkeyPatch) -> None:
     honest, heard = Loop._take, dict[int, int]()
 
-    def take(self: Loop, outcome: Outcome) -> tuple[e.Fact, ...]:
+    def take(self: Loop, outcome: Outcome, batch: _Batch) -> Sequence[e.Fact]:
         if outcome.command_id.startswith("evaluate/"):
             heard[id(self)] = heard.get(id(self), 0) + 1
         lost = heard.get(id(self)) == 5
-        return () if lost else honest(self, outcome)
+        return () if lost else honest(self, outcome, batch)
 
     patch.setattr(Loop, "_take", take)
 
@@ -81,7 +82,7 @@ def intent_after_start(patch: pytest.MonkeyPatch) -> None:
     honest, dispatch, sent = Loop._record, VirtualDispatcher.dispatch, set[tuple[int, str]]()
 
     def record(self: Loop, batch: _Batch) -> None:
-        for command in planning.plan(batch.state, batch.at, self._agenda).commands:
+        for command in planning.plan(batch.state, batch.at, self._agenda, self._dispatcher.cluster()).commands:
             if isinstance(command, Train) and _unrecorded(self.journal.state, command.spec):
                 self._in_flight.add(command.command_id)
                 self._dispatcher.dispatch(command)
@@ -116,11 +117,11 @@ def wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def waits_without_reasons(patch: pytest.MonkeyPatch) -> None:
-    honest = placement.place
+    honest = staging.place_staged
 
     def place(*given: Any) -> Placed:
         placed = honest(*given)
-        return Placed(placed.nodes, dict.fromkeys(placed.waits, ""))
+        return Placed(placed.nodes, dict.fromkeys(placed.waits, ""), placed.stagings)
 
     everywhere(patch, honest, place)
 

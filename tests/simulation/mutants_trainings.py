@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import events as e, leases, placement, plan as planning, settle, trainings
+from tourney_ray.core import events as e, leases, placement, plan as planning, settle, staging, trainings
 from tourney_ray.core.commands import Train
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import AttemptStatus, Blame, TrainingSpec, TrainingStatus
 from tourney_ray.core.nodes import Lease
 from tourney_ray.core.placement import Request
 from tourney_ray.core.retry import after_failure
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import State, Task, Tournament, Training
+from tourney_ray.simulation.effects import VirtualDispatcher
 from tourney_ray.simulation.run import Setting
 
 TAMPERED = hashlib.sha1(b"tampered").hexdigest()
@@ -76,6 +78,21 @@ def lost_is_there(patch: pytest.MonkeyPatch) -> None:
 
     _room(patch, all_there)
     everywhere(patch, placement._check_suitable_gpus, lambda requirement, state: True)
+    _believed_staged(patch, all_there)
+
+
+def _believed_staged(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:
+    """Let what is staged be placed as the state is wrongly seen, as if lost nodes kept all that they had."""
+    honest, told, place = VirtualDispatcher.cluster, set[tuple[str, str]](), staging.place_staged
+
+    def cluster(self: VirtualDispatcher) -> Cluster:
+        found = honest(self)
+        there = {node.node_id for node in found.nodes}
+        told.update(found.staged or ())
+        return replace(found, staged=frozenset(found.staged or ()) | {pair for pair in told if pair[1] not in there})
+
+    patch.setattr(VirtualDispatcher, "cluster", cluster)
+    everywhere(patch, place, lambda waiting, state, cluster: place(waiting, seen(state), cluster))
 
 
 def _room(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:

@@ -110,12 +110,13 @@ def test_models_keep_to_their_range(place: TaskPlace):
     assert 100_000_000 <= Script(1, 8).params(place, 0.1, 4.0) <= 4_000_000_000
 
 
-def test_an_offer_is_one_tree_and_one_image():
+def test_an_offer_is_one_tree_and_each_build_an_image_of_its_own():
     offer = entrant("text-001")
     assert isinstance(offer, Entrant)
     assert offer == entrant("text-001")
     assert offer.tree_hash != entrant("text-002").tree_hash
-    assert image_of(offer.tree_hash) == image_of(entrant("text-001").tree_hash)
+    assert image_of(offer.tree_hash, 1) == image_of(entrant("text-001").tree_hash, 1)
+    assert image_of(offer.tree_hash, 1) != image_of(offer.tree_hash, 2)
     assert task_data(PLACES[0], 7).model_params == 7
     assert task_data(PLACES[0], 7).dataset_sha256 != task_data(PLACES[1], 7).dataset_sha256
 

@@ -150,7 +150,7 @@ def test_a_forged_fact_with_right_hashes_is_refused_when_it_cannot_follow(tmp_pa
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     Journal.open(tmp_path).close()
     edit(tmp_path / "journal.duckdb", "UPDATE meta SET schema_version = 99")
-    with pytest.raises(NotAllowed, match="has schema 99; this tourney_ray knows schemas up to 3"):
+    with pytest.raises(NotAllowed, match="has schema 99; this tourney_ray knows schemas up to 4"):
         Journal.open(tmp_path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tourney_ray.core.events import AttemptStarted
+from tourney_ray.core.events import AttemptStarted, ImageBuilt
 from tourney_ray.core.ids import TaskPlace
 from tourney_ray.core.models import Entrant, RoundType, TaskData, TaskType, TournamentType, TrainingSpec
 from tourney_ray.core.rules import Rules
@@ -96,6 +96,22 @@ class PrepareTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """Put image and data of the attempt that comes next on a node. No GPU is held for it."""
+
+    tournament_id: str
+    spec: TrainingSpec
+    node: str
+    image: ImageBuilt | None
+    """The entrant's image, to be brought there; None: it is to be built there."""
+
+    @property
+    def command_id(self) -> str:
+        """`stage/{attempt}/{node}`."""
+        return f"stage/{self.spec.attempt_id}/{self.node}"
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     """Run, or take over, one attempt."""
 
@@ -146,4 +162,4 @@ class Evaluate:
         return f"evaluate/{self.attempt_id}/{self.number}/{self.tries}"
 
 
-Command = Announce | AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Train | Release | Evaluate
+Command = Announce | AskMiners | RevealDrawSeed | RevealSecretSeed | PrepareTask | Stage | Train | Release | Evaluate

@@ -49,7 +49,9 @@ from tourney_ray.core.training_events import (
     AttemptStarted as AttemptStarted,
     CheckpointEvaluated as CheckpointEvaluated,
     EvaluationFailed as EvaluationFailed,
+    ImageBuilt as ImageBuilt,
     LeaseEnded as LeaseEnded,
+    StagingFailed as StagingFailed,
 )
 
 
@@ -234,6 +236,8 @@ Fact = (
     | TaskPrepared
     | TaskPreparationFailed
     | RoundActivated
+    | ImageBuilt
+    | StagingFailed
     | AttemptStarted
     | AttemptRunning
     | LeaseEnded

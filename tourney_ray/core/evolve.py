@@ -44,6 +44,9 @@ def is_known(state: State, fact: e.Fact) -> bool:
             return fact.transfer_id in state.transfers
         case e.LeaseEnded():
             return fact.attempt_id not in state.leases
+        case e.ImageBuilt():
+            image = _tournament(state, fact.tournament_id).images.get(fact.hotkey)
+            return image is not None and image.image_id == fact.image_id
         case e.AttemptRunning():
             return fact.attempt_id not in state.leases or _runs(state, fact)
         case _:

@@ -5,7 +5,8 @@ Guarantee: a lease begins only where its GPUs are free, and ends only when nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tourney_ray.core import events as e
@@ -21,6 +22,12 @@ class Cluster:
     nodes: tuple[Node, ...] = ()
     max_trainers: int | None = None
     """How many trainings may run at once whatever the GPUs; None: as many as fit."""
+    staged: frozenset[tuple[str, str]] | None = None
+    """Pairs of a training's key and a node on which its image and data lie; None: trainers here need no staging."""
+    staging: frozenset[tuple[str, str]] = frozenset()
+    """Such pairs that are on their way: what is begun goes on where it is."""
+    unfit: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Nodes on which nothing can be staged or started for now, and why; of those that need staging."""
 
 
 def news_of_nodes(state: State, cluster: Cluster) -> list[e.NodeJoined | e.NodeLost]:

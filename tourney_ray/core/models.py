@@ -19,6 +19,10 @@ Sha1 = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+ImageId = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+"""What the container engine names an image: the digest of its configuration."""
+
+
 class Record(BaseModel):
     """Base of all records: frozen, refusing unknown fields, comparable by value."""
 

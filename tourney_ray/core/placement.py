@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tourney_ray.core.leases import free_gpus
 from tourney_ray.core.models import GpuRequirement
@@ -20,6 +20,8 @@ class Request:
     hours: float
     training: Training | None = None
     """What its owner wants to find again."""
+    unbuilt: tuple[str, str] | None = None
+    """Tournament and hotkey of its entrant while that one has no image yet; one image serves all its trainings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Placed:
 
     nodes: dict[str, str]
     waits: dict[str, str]
+    stagings: dict[str, str] = field(default_factory=dict[str, str])
+    """Where image and data of requests that wait are put meanwhile, by key."""
 
 
 class _Room:
@@ -59,7 +63,7 @@ def place(requests: Sequence[Request], state: State, max_trainers: int | None = 
             full = max_trainers is not None and running >= max_trainers
             node = room.take(kind, gpus) if suitable and not full else None
             if node is None:
-                reason = _reason(requirement, suitable, running if full else None)
+                reason = reason_to_wait(requirement, suitable, running if full else None)
                 placed.waits.update(dict.fromkeys((waiting.key for waiting in alike[i:]), reason))
                 break
             running += 1
@@ -67,21 +71,26 @@ def place(requests: Sequence[Request], state: State, max_trainers: int | None = 
     return placed
 
 
-def _alike(requests: Sequence[Request]) -> dict[tuple[float, int, GpuRequirement], list[Request]]:
-    """The requests by what they need, in their order: where one of them has to wait, those after it do too."""
-    alike: dict[tuple[float, int, GpuRequirement], list[Request]] = {}
-    for request in requests:
-        need = (-request.hours, -request.requirement.gpus, request.requirement)
-        alike.setdefault(need, []).append(request)
-    return alike
+def urgency(request: Request) -> tuple[float, int, GpuRequirement]:
+    """What goes first when sorted: the longest time limit, then the most GPUs."""
+    return -request.hours, -request.requirement.gpus, request.requirement
 
 
-def _reason(requirement: GpuRequirement, suitable: bool, running: int | None) -> str:
+def reason_to_wait(requirement: GpuRequirement, suitable: bool, running: int | None) -> str:
+    """Why no GPUs are to be had: `suitable` if some node could hold it, `running` trainers if no more may run."""
     if not suitable:
         return f"needs {requirement.gpus}×{requirement.gpu_type} on one node: no node has that"
     if running is not None:
         return f"{running} trainers run, as many as this machine may"
     return f"needs {requirement.gpus}×{requirement.gpu_type} on one node: all are leased"
+
+
+def _alike(requests: Sequence[Request]) -> dict[tuple[float, int, GpuRequirement], list[Request]]:
+    """The requests by what they need, in their order: where one of them has to wait, those after it do too."""
+    alike: dict[tuple[float, int, GpuRequirement], list[Request]] = {}
+    for request in requests:
+        alike.setdefault(urgency(request), []).append(request)
+    return alike
 
 
 def _check_suitable_gpus(requirement: GpuRequirement, state: State) -> bool:

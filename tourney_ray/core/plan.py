@@ -17,9 +17,11 @@ from tourney_ray.core.commands import (
     Release,
     RevealDrawSeed,
     RevealSecretSeed,
+    Stage,
     Train,
 )
 from tourney_ray.core.events import AttemptStarted
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import (
     AttemptStatus,
     GpuRequirement,
@@ -32,11 +34,13 @@ from tourney_ray.core.models import (
 from tourney_ray.core.nodes import Lease
 from tourney_ray.core.placement import Request, place
 from tourney_ray.core.schedule import Agenda, process_tournament_scheduling
+from tourney_ray.core.staging import place_staged
 from tourney_ray.core.state import Match, Round, State, Task, Tournament, Training
 from tourney_ray.core.tasks import slots
 from tourney_ray.core.trainings import spec_of, terms_of
 
 NOTHING_ANNOUNCED = Agenda()
+NOTHING_STAGED = Cluster()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,10 @@ class Plan:
         return any(command.command_id == command_id for command in self.commands)
 
 
-def plan(state: State, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED, max_trainers: int | None = None) -> Plan:
+def plan(state: State, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED, cluster: Cluster = NOTHING_STAGED) -> Plan:
     """All commands that should be running at `now`, those already running included.
 
-    `max_trainers`: how many trainings may run at once whatever the GPUs; None: as many as fit.
+    Which nodes there are, the state says; of the cluster count how many trainings it may run, and what lies where.
     """
     result = Plan()
     waiting: list[Request] = []
@@ -74,7 +78,7 @@ def plan(state: State, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED, max_tr
             waiting += monitor_training_tasks(t, last, now, result)
     for lease in state.leases.values():
         _release(state, lease, result)
-    _admit(waiting, max_trainers, state, result)
+    _admit(waiting, cluster, state, result)
     for tournament_type in agenda.types:
         _announce(state, tournament_type, agenda, now, result)
     return result
@@ -131,8 +135,13 @@ def monitor_training_tasks(t: Tournament, active: Round, now: datetime, result: 
             elif training.status is TrainingStatus.SUCCESS:
                 result.commands.append(_evaluate(t, task, training))
             else:
-                waiting.append(Request(key, task.gpu_requirement, task.hours, training))
+                waiting.append(_request(t, task, training))
     return waiting
+
+
+def _request(t: Tournament, task: Task, training: Training) -> Request:
+    unbuilt = None if training.hotkey in t.images else (t.tournament_id, training.hotkey)
+    return Request(training.key, task.gpu_requirement, task.hours, training, unbuilt)
 
 
 def _open_tasks(t: Tournament, active: Round) -> Iterator[Task]:
@@ -178,8 +187,11 @@ def _release(state: State, lease: Lease, result: Plan) -> None:
     result.waits[f"lease.{lease.attempt_id}"] = f"{lease.node} makes sure that nothing of it runs any more"
 
 
-def _admit(waiting: list[Request], max_trainers: int | None, state: State, result: Plan) -> None:
-    placed = place(waiting, state, max_trainers)
+def _admit(waiting: list[Request], cluster: Cluster, state: State, result: Plan) -> None:
+    if cluster.staged is None:
+        placed = place(waiting, state, cluster.max_trainers)
+    else:
+        placed = place_staged(waiting, state, cluster)
     result.waits.update(placed.waits)
     running = [c.spec.gpu_requirement for c in result.commands if isinstance(c, Train)]
     wanted = Counter([*running, *(request.requirement for request in waiting)])
@@ -188,6 +200,8 @@ def _admit(waiting: list[Request], max_trainers: int | None, state: State, resul
     for request in waiting:
         if request.key in placed.nodes and request.training:
             result.commands.append(_start(state, request.training, placed.nodes[request.key]))
+        if request.key in placed.stagings and request.training:
+            result.commands.append(_stage(state, request.training, placed.stagings[request.key]))
 
 
 def _start(state: State, training: Training, node: str) -> Train:
@@ -205,6 +219,12 @@ def _start(state: State, training: Training, node: str) -> Train:
         terms=terms_of(task, t.rules),
     )
     return Train(t.tournament_id, spec_of(t, task, training, epoch), node, intent)
+
+
+def _stage(state: State, training: Training, node: str) -> Stage:
+    t = state.tournaments[training.tournament_id]
+    spec = spec_of(t, t.tasks[training.task_id], training, len(training.attempts) + 1)
+    return Stage(t.tournament_id, spec, node, t.images.get(training.hotkey))
 
 
 def _evaluate(t: Tournament, task: Task, training: Training) -> Evaluate:

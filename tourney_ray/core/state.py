@@ -10,6 +10,7 @@ from datetime import datetime
 
 from tourney_ray.core.events import (
     Charged,
+    ImageBuilt,
     MatchDecided,
     TaskDecided,
     TournamentCancelled,
@@ -43,7 +44,7 @@ RETRIED = "retried"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of one training, on leased GPUs."""
+    """One run of one training, on leased GPUs; of one whose image cannot be built, without."""
 
     attempt_id: str
     epoch: int
@@ -210,6 +211,8 @@ class Tournament:
     beacon: str = ""
     secret_seed: str = ""
     rounds: tuple[Round, ...] = ()
+    images: dict[str, ImageBuilt] = field(default_factory=dict[str, ImageBuilt])
+    """By hotkey, the champion's too; the latest of each."""
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     completed: TournamentCompleted | None = None
     cancelled: TournamentCancelled | None = None

@@ -1,4 +1,4 @@
-"""Facts about trainings: attempts, the GPUs they lease, and what their checkpoints measure (RULES §6, §7)."""
+"""Facts about trainings: images, attempts, the GPUs they lease, and what their checkpoints measure (RULES §6, §7)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,44 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tourney_ray.core.models import Evaluated, Failed, Hotkey, Record, Sha1, Terms, Trained
+from tourney_ray.core.models import Evaluated, Failed, Hotkey, ImageId, Record, Sha1, Sha256, Terms, Trained
+
+
+class ImageBuilt(Record):
+    """The image of an entrant, or of the champion: built from the vetted tree, once, before any GPU is held.
+
+    The first one stands for all its trainings. Another one replaces it where it was lost on every node.
+    """
+
+    kind: Literal["ImageBuilt"] = "ImageBuilt"
+    tournament_id: str
+    hotkey: Hotkey
+    tree_hash: Sha1
+    image_id: ImageId
+    node: str
+    """Where it lies; other nodes get it from there."""
+    dockerfile_sha256: Sha256
+    base_images: tuple[str, ...] = ()
+    """Ids of the images that its dockerfile starts FROM, in its order."""
+    seconds: float = Field(ge=0)
+    because: str
+    """How it came to be: built from the tree, found, or built once more since it was lost."""
+
+
+class StagingFailed(Record):
+    """The image cannot be built, by the miner's own fault: one of its attempts, which never held a GPU (RULES §6)."""
+
+    kind: Literal["StagingFailed"] = "StagingFailed"
+    tournament_id: str
+    task_id: str
+    hotkey: Hotkey
+    attempt_id: str
+    epoch: int = Field(ge=1)
+    """As of an attempt that starts."""
+    node: str
+    tree_hash: Sha1
+    terms: Terms
+    failed: Failed
 
 
 class AttemptStarted(Record):

@@ -17,7 +17,8 @@ from tourney_ray.core.state import RETRIED, Attempt, Task, Tournament, Training
 from tourney_ray.errors import IllegalTransition
 
 TrainingFact = (
-    e.AttemptStarted
+    e.StagingFailed
+    | e.AttemptStarted
     | e.AttemptRunning
     | e.AttemptEnded
     | e.TrainingRetried
@@ -34,10 +35,13 @@ def change_training(  # noqa: PLR0911 - a line per fact
     training = task.trainings[fact.hotkey]
     need(task.decided is None, fact, "its task is decided, and a verdict stands")
     match fact:
+        case e.StagingFailed():
+            return _staging_failed(t, task, training, fact, at)
         case e.AttemptStarted():
             return _started(t, task, training, fact, at)
         case e.AttemptRunning():
             attempt = _live_attempt(training, fact)
+            _need_image(attempt, fact)
             return _with_attempt(training, replace(attempt, running_at=attempt.running_at or at))
         case e.AttemptEnded():
             return _ended(training, fact, at, t.rules)
@@ -63,9 +67,21 @@ def terms_of(task: Task, rules: Rules) -> Terms:
     )
 
 
+def terms_in(spec: TrainingSpec) -> Terms:
+    """What of an attempt's spec every entrant of its task gets alike."""
+    return Terms(
+        hours=spec.hours_to_complete,
+        dataset_sha256=spec.data.dataset_sha256,
+        gpu_type=spec.gpu_requirement.gpu_type,
+        gpus=spec.gpu_requirement.gpus,
+        mem_limit=spec.mem_limit,
+        nano_cpus=spec.nano_cpus,
+    )
+
+
 def spec_of(t: Tournament, task: Task, training: Training, epoch: int) -> TrainingSpec:
     """All that a trainer needs for the training's attempt of that epoch."""
-    contestant = t.contestant(training.hotkey)
+    contestant, image = t.contestant(training.hotkey), t.images.get(training.hotkey)
     return TrainingSpec(
         attempt_id=attempt_id(task.task_id, training.hotkey, epoch),
         tournament_id=t.tournament_id,
@@ -82,6 +98,7 @@ def spec_of(t: Tournament, task: Task, training: Training, epoch: int) -> Traini
         mem_limit=t.rules.training_mem_limit,
         nano_cpus=t.rules.training_nano_cpus,
         epoch=epoch,
+        image_id=image.image_id if image else "",
     )
 
 
@@ -115,14 +132,31 @@ def need(condition: bool, fact: e.Fact, why: str) -> None:
 
 
 def _started(t: Tournament, task: Task, training: Training, fact: e.AttemptStarted, at: datetime) -> Training:
+    attempts = (*training.attempts, _next_attempt(t, task, training, fact, at))
+    return replace(training, status=TrainingStatus.TRAINING, attempts=attempts)
+
+
+def _staging_failed(t: Tournament, task: Task, training: Training, fact: e.StagingFailed, at: datetime) -> Training:
+    need(
+        fact.failed.blame is Blame.MINER, fact, f"only a miner's fault costs an attempt, not the {fact.failed.blame}'s"
+    )
+    attempt = _next_attempt(t, task, training, fact, at)
+    attempt = replace(attempt, status=AttemptStatus.FAILURE, ended_at=at, outcome=fact.failed)
+    training = replace(training, attempts=(*training.attempts, attempt))
+    return _after_failure(training, fact.failed.blame, fact.failed.reason, at, t.rules)
+
+
+def _next_attempt(
+    t: Tournament, task: Task, training: Training, fact: e.AttemptStarted | e.StagingFailed, at: datetime
+) -> Attempt:
+    """The attempt that the fact begins; `IllegalTransition` unless it is the one that is due."""
     need(training.status is TrainingStatus.PENDING, fact, f"the training is {training.status}")
     need(fact.epoch == len(training.attempts) + 1, fact, f"epoch {len(training.attempts) + 1} is due")
     need(fact.terms == terms_of(task, t.rules), fact, "the terms are not the task's")
     spec = spec_of(t, task, training, fact.epoch)
     need(fact.attempt_id == spec.attempt_id, fact, f"its id is {spec.attempt_id}")
     need(fact.tree_hash == spec.tree_hash, fact, f"{fact.hotkey} entered with tree {spec.tree_hash[:12]}")
-    attempts = (*training.attempts, Attempt(fact.attempt_id, fact.epoch, fact.node, spec, started_at=at))
-    return replace(training, status=TrainingStatus.TRAINING, attempts=attempts)
+    return Attempt(fact.attempt_id, fact.epoch, fact.node, spec, started_at=at)
 
 
 def _ended(training: Training, fact: e.AttemptEnded, at: datetime, rules: Rules) -> Training:
@@ -215,6 +249,12 @@ def _live_attempt(training: Training, fact: e.AttemptRunning | e.AttemptEnded) -
     if attempt is None or attempt.attempt_id != fact.attempt_id or attempt.status is not AttemptStatus.TRAINING:
         raise IllegalTransition(f"{fact.kind} cannot follow: {fact.attempt_id} is not the attempt under way")
     return attempt
+
+
+def _need_image(attempt: Attempt, fact: e.AttemptRunning) -> None:
+    """An attempt keeps the image that was its entrant's when it started, also when that one is replaced."""
+    due = attempt.spec.image_id
+    need(not due or fact.image_id in ("", due), fact, f"its image is {due}, and {fact.image_id} runs")
 
 
 def _with_attempt(training: Training, attempt: Attempt) -> Training:

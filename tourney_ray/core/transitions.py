@@ -19,7 +19,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def progress(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:  # noqa: PLR0911 - a line per fact
+def progress(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:  # noqa: C901, PLR0911 - a line per fact
     """The tournament after a fact about its rounds; raises `IllegalTransition` when it cannot follow."""
     need(t.status is TournamentStatus.ACTIVE, fact, f"the tournament is {t.status}")
     match fact:
@@ -31,6 +31,8 @@ def progress(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:  # noqa: 
             return _preparation_failed(t, fact, at)
         case e.RoundActivated():
             return _round_activated(t, fact)
+        case e.ImageBuilt():
+            return _image_built(t, fact)
         case e.EvaluationRepeated():
             return _evaluation_repeated(t, fact)
         case e.TaskRepeated():
@@ -114,6 +116,14 @@ def _round_completed(t: Tournament, fact: e.RoundCompleted) -> Tournament:
 
 
 # --- trainings
+
+
+def _image_built(t: Tournament, fact: e.ImageBuilt) -> Tournament:
+    entered = {*t.entrants, *((t.champion.hotkey,) if t.champion else ())}
+    need(fact.hotkey in entered, fact, f"{fact.hotkey} has not entered")
+    tree = t.contestant(fact.hotkey).tree_hash
+    need(fact.tree_hash == tree, fact, f"{fact.hotkey} entered with tree {tree[:12]}")
+    return replace(t, images=_set(t.images, fact.hotkey, fact))
 
 
 def _training_changed(t: Tournament, fact: e.Fact, at: datetime) -> Tournament:

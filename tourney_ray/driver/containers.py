@@ -1,4 +1,4 @@
-"""One training in a container, on the node where this runs: its image, its data, its container, and what it leaves.
+"""One training in a container, on the node where this runs: its start, its end, and what it leaves.
 
 Each step may be repeated, by whoever watches the attempt next: what is there already is found.
 """
@@ -13,11 +13,10 @@ from pathlib import Path
 from tourney_ray.config import Settings
 from tourney_ray.core.models import TrainingOutcome, TrainingSpec
 from tourney_ray.driver.folders import artifact_store
+from tourney_ray.driver.stage import known_image, task_cache
 from tourney_ray.effects import contract
 from tourney_ray.effects.artifacts import ArtifactStore
 from tourney_ray.effects.attempt_folder import AttemptFolder
-from tourney_ray.effects.engine.build import BuiltImage, build_image
-from tourney_ray.effects.engine.builder import BuildLimits
 from tourney_ray.effects.engine.connection import Engine, connect
 from tourney_ray.effects.engine.options import Limits
 from tourney_ray.effects.engine.reaper import Leased, reap
@@ -26,23 +25,17 @@ from tourney_ray.effects.keeping import Remains, keep_failure, keep_remains
 from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.provenance import Bounds, Course, Machine, Provenance, model_digest, provenance_of
 from tourney_ray.effects.ran import Ran
-from tourney_ray.effects.task_cache import TaskCache
 
 GIB = 2**30
 
 
-def train(settings: Settings, spec: TrainingSpec, source: Path, place: Place, news: News) -> Ran | TrainingOutcome:
-    """Build the image of the tree at `source` unless it is there, place the data, run the container to its end.
+def train(settings: Settings, spec: TrainingSpec, place: Place, news: News) -> Ran | TrainingOutcome:
+    """Run the container of an attempt that is staged on this node, or the one that is there, to its end.
 
-    Raises `MinerFault` for an image that cannot be built, `PlatformFault` for ours.
+    Raises `PlatformFault`: `InputsMissing` where it is not staged any more.
     """
     with _engine(settings) as engine:
-        built = _built(settings, engine, spec, source)
-        cache = TaskCache(settings.state / "cache", settings.data)
-        cache.place(spec)
-        trainer = ContainerTrainer(engine, _work(settings), cache, limits_of(settings))
-        ours = replace(place, driver=driver_label(settings))
-        return trainer.train(spec.model_copy(update={"image_id": built.image_id}), ours, news)
+        return _trainer(settings, engine).train(spec, replace(place, driver=driver_label(settings)), news)
 
 
 def collect(settings: Settings, spec: TrainingSpec, ran: Ran) -> TrainingOutcome:
@@ -71,8 +64,7 @@ def _kept(settings: Settings, store: ArtifactStore, spec: TrainingSpec, ran: Ran
 def release(settings: Settings, spec: TrainingSpec) -> str:
     """How it is known that nothing of an attempt runs on this node, nor ever will. Raises `PlatformFault`."""
     with _engine(settings) as engine:
-        cache = TaskCache(settings.state / "cache", settings.data)
-        return ContainerTrainer(engine, _work(settings), cache, limits_of(settings)).release(spec)
+        return _trainer(settings, engine).release(spec)
 
 
 def reap_node(settings: Settings, leased: Leased) -> list[str]:
@@ -98,22 +90,9 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def _built(settings: Settings, engine: Engine, spec: TrainingSpec, source: Path) -> BuiltImage:
-    """The image, with what is known of it kept for the record of the attempt."""
-    choice = settings.sandbox
-    limits = BuildLimits(deadline_s=choice.build_deadline_s, network=choice.build_network)
-    log = settings.state / "builds" / f"{spec.tree_hash}-{contract.kind_of(spec.task_type)}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    built = build_image(engine, contract.kind_of(spec.task_type), spec.tree_hash, source, log, limits)
-    staged = log.with_suffix(".staged")
-    staged.write_text(built.model_dump_json(), encoding="utf-8")
-    staged.replace(log.with_suffix(".json"))
-    return built
-
-
 def _record(settings: Settings, spec: TrainingSpec, ran: Ran) -> Provenance:
     record = provenance_of(spec)
-    built = _known_image(settings, spec)
+    built = known_image(settings, spec)
     source = {
         "image_id": ran.image_id,
         "dockerfile_sha256": built.dockerfile_sha256 if built else "",
@@ -140,9 +119,8 @@ def _record(settings: Settings, spec: TrainingSpec, ran: Ran) -> Provenance:
     )
 
 
-def _known_image(settings: Settings, spec: TrainingSpec) -> BuiltImage | None:
-    path = settings.state / "builds" / f"{spec.tree_hash}-{contract.kind_of(spec.task_type)}.json"
-    return BuiltImage.model_validate_json(path.read_bytes()) if path.exists() else None
+def _trainer(settings: Settings, engine: Engine) -> ContainerTrainer:
+    return ContainerTrainer(engine, _work(settings), task_cache(settings), limits_of(settings))
 
 
 def _work(settings: Settings) -> Path:

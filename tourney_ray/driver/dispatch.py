@@ -28,6 +28,7 @@ from tourney_ray.core.commands import (
     Release,
     RevealDrawSeed,
     RevealSecretSeed,
+    Stage,
     Train,
 )
 from tourney_ray.core.draw import commitment
@@ -48,8 +49,10 @@ from tourney_ray.driver.outcomes import (
     preparation_failed,
     train_ended,
 )
+from tourney_ray.driver.reaping import Reaping
 from tourney_ray.driver.seeds import SeedVault
-from tourney_ray.driver.tasks import ON_THE_HEAD, Leases, Reporter, on_head, on_node, train
+from tourney_ray.driver.stagings import Stagings
+from tourney_ray.driver.tasks import ON_THE_HEAD, Reporter, on_head, on_node, train
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import NodeLost, TourneyError
@@ -62,9 +65,6 @@ NODES_FRESH = timedelta(seconds=1)
 
 WATCHERS = 5
 """How many watchers in a row may die on one attempt; after that its node counts as broken."""
-
-REAP_AGAIN_S = 60.0
-"""Pause before a node that could not be looked over is looked over again."""
 
 RETRY_S = 5.0
 """Pause before work that has no failure fact of its own (asking, announcing) is planned again."""
@@ -87,12 +87,13 @@ class RayDispatcher:
         self.on_defect: Callable[[BaseException], None] = log_defect
         """Told of any error that is neither Ray's nor foreseen: the command's outcome will never come."""
         self._evaluator: Any = None
-        self._reaped: set[str] = set()
+        self._stagings = Stagings(settings, state)
+        self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._nodes: tuple[Node, ...] = ()
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
 
     def cluster(self) -> Cluster:
-        """The live nodes with their GPUs, at most a second old."""
+        """The live nodes with their GPUs, at most a second old, and what is staged on them."""
         now = work.utc_now()
         if now - self._nodes_at >= NODES_FRESH:
             self._nodes = tuple(
@@ -101,25 +102,9 @@ class RayDispatcher:
                 if n["Alive"]
             )
             self._nodes_at = now
-            self._reap_new_nodes()
-        return Cluster(self._nodes, self._settings.cluster.max_trainers)
-
-    def _reap_new_nodes(self) -> None:
-        """Have every node that this driver sees for the first time remove what nobody holds a lease for."""
-        new = {node.node_id for node in self._nodes if node.gpus} - self._reaped
-        self._reaped |= new
-        for node in sorted(new) if self._settings.sandbox.kind == "docker" else ():
-            self._begin(self._reap(node), f"reap/{node}")
-
-    async def _reap(self, node: str) -> None:
-        leases = Leases(self._settings.name, self._namespace)
-        try:
-            for attempt_id in await on_node(work.reap, f"reap/{node}", node).remote(self._settings, leases):
-                log.warning("a container of %s, which holds no GPUs, was removed from %s", attempt_id, node)
-        except RayError as error:
-            log.warning("%s could not be looked over, in a minute it is tried again: %s", node, fault(error)[1])
-            await asyncio.sleep(REAP_AGAIN_S)
-            self._reaped.discard(node)
+            self._reaping.look(self._nodes)
+        most = self._settings.cluster.max_trainers
+        return Cluster(self._nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
         """Tell Ray's autoscaler which trainings run or wait: it cannot see the driver's own queue."""
@@ -171,6 +156,8 @@ class RayDispatcher:
                 return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=self._secret(command)),)
             case PrepareTask():
                 return await self._prepare(command)
+            case Stage():
+                return await self._stagings.run(command)
             case Train():
                 return await self._train(command)
             case Release():
@@ -221,6 +208,8 @@ class RayDispatcher:
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
         ended = await self._watch(command)
+        if isinstance(ended, Failed):
+            self._stagings.doubt(command, ended)
         if not isinstance(ended, Ran):
             return train_ended(command, ended)
         gone = lease_ended(command, "its container is gone")
@@ -280,7 +269,9 @@ class RayDispatcher:
         kind, reason = fault(error)
         match command:
             case Train():
-                return (attempt_ended(command, Failed(blame=Blame.PLATFORM, kind=kind, reason=reason)),)
+                failed = Failed(blame=Blame.PLATFORM, kind=kind, reason=reason)
+                self._stagings.doubt(command, failed)
+                return (attempt_ended(command, failed),)
             case Evaluate():
                 return (evaluation_failed(command, reason),)
             case PrepareTask():

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from tourney_ray.core.chain import Entry
-from tourney_ray.core.commands import Command, Train
-from tourney_ray.core.events import Act, Fact
+from tourney_ray.core.commands import Command, Stage, Train
+from tourney_ray.core.events import Act, Fact, ImageBuilt
 from tourney_ray.core.evolve import is_known
 from tourney_ray.core.leases import Cluster, news_of_nodes
-from tourney_ray.core.models import GpuRequirement
+from tourney_ray.core.models import GpuRequirement, TournamentStatus
 from tourney_ray.core.plan import Plan, plan
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.settle import forced
@@ -73,6 +73,8 @@ class Loop:
         self._dispatcher = dispatcher
         self._agenda = agenda
         self._in_flight: set[str] = set()
+        self._staging: dict[str, tuple[str, str]] = {}
+        """Training and node of the stagings among them."""
         self._planned: State | None = None
         """The state that the last plan was made for."""
         self._wanted: set[str] = set()
@@ -90,14 +92,14 @@ class Loop:
         if outcomes and self.journal.state is not self._planned:
             self._plan(self.journal.state, cluster, now)
         batch = _Batch(self.journal.state, now)
-        batch.add(fact for outcome in outcomes for fact in self._take(outcome))
+        batch.add(fact for outcome in outcomes for fact in self._take(outcome, batch))
         batch.add(news_of_nodes(batch.state, cluster))
         upcoming = self._plan(batch.state, cluster, now)
         fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
         batch.add(c.intent for c in fresh if isinstance(c, Train) and c.intent)
         self._record(batch)
         for command in fresh:
-            self._in_flight.add(command.command_id)
+            self._fly(command)
             self._dispatcher.dispatch(command)
         if upcoming.demand != self._demand:
             self._dispatcher.announce(upcoming.demand)
@@ -122,17 +124,29 @@ class Loop:
 
     def _plan(self, state: State, cluster: Cluster, now: datetime) -> Plan:
         """What should be running; from now on only the outcomes of that are listened to."""
-        upcoming = plan(state, now, self._agenda, cluster.max_trainers)
+        cluster = replace(cluster, staging=frozenset(self._staging.values()))
+        upcoming = plan(state, now, self._agenda, cluster)
         self._wanted = {command.command_id for command in upcoming.commands}
         return upcoming
 
-    def _take(self, outcome: Outcome) -> tuple[Fact, ...]:
-        """The facts of an outcome that somebody waits for; none of any other."""
-        awaited = outcome.command_id in self._in_flight and self.wants(outcome.command_id)
+    def _fly(self, command: Command) -> None:
+        self._in_flight.add(command.command_id)
+        if isinstance(command, Stage):
+            self._staging[command.command_id] = f"{command.spec.task_id}.{command.spec.hotkey}", command.node
+
+    def _take(self, outcome: Outcome, batch: _Batch) -> Sequence[Fact]:
+        """The facts of an outcome that somebody waits for; of any other, the image that it tells of and nothing else.
+
+        An image serves all trainings of its entrant, wherever the one for which it was built is staged by now.
+        """
+        in_flight = outcome.command_id in self._in_flight
         if outcome.done:
             self._in_flight.discard(outcome.command_id)
-        if awaited:
+            self._staging.pop(outcome.command_id, None)
+        if in_flight and self.wants(outcome.command_id):
             return outcome.facts
+        if in_flight and (images := [fact for fact in outcome.facts if _is_of_use(fact, batch.state)]):
+            return images
         log.warning("outcome of %s ignored: nobody waits for it any more", outcome.command_id)
         return ()
 
@@ -141,6 +155,10 @@ class Loop:
         if batch.facts:
             self.journal.append(batch.facts, batch.at)
         self._planned = self.journal.state
+
+
+def _is_of_use(fact: Fact, state: State) -> bool:
+    return isinstance(fact, ImageBuilt) and state.tournaments[fact.tournament_id].status is TournamentStatus.ACTIVE
 
 
 class _Batch:

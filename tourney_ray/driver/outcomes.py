@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tourney_ray.core import events as e
-from tourney_ray.core.commands import Evaluate, PrepareTask, Release, Train
+from tourney_ray.core.commands import Evaluate, PrepareTask, Release, Stage, Train
 from tourney_ray.core.models import Blame, Failed, TrainingOutcome
+from tourney_ray.core.trainings import terms_in
+
+
+def image_built(
+    command: Stage, image_id: str, dockerfile_sha256: str, base_images: Sequence[str], seconds: float, because: str
+) -> e.ImageBuilt:
+    """The fact that an entrant has its image, on the command's node."""
+    return e.ImageBuilt(
+        tournament_id=command.tournament_id,
+        hotkey=command.spec.hotkey,
+        tree_hash=command.spec.tree_hash,
+        image_id=image_id,
+        node=command.node,
+        dockerfile_sha256=dockerfile_sha256,
+        base_images=tuple(base_images),
+        seconds=seconds,
+        because=because,
+    )
+
+
+def staging_failed(command: Stage, failed: Failed) -> e.StagingFailed:
+    """The fact that the entrant's image cannot be built, which is its miner's fault."""
+    spec = command.spec
+    return e.StagingFailed(
+        tournament_id=command.tournament_id,
+        task_id=spec.task_id,
+        hotkey=spec.hotkey,
+        attempt_id=spec.attempt_id,
+        epoch=spec.epoch,
+        node=command.node,
+        tree_hash=spec.tree_hash,
+        terms=terms_in(spec),
+        failed=failed,
+    )
 
 
 def train_ended(command: Train, outcome: TrainingOutcome) -> tuple[e.Fact, ...]:

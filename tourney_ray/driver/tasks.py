@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import ray
@@ -17,18 +18,25 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import Train
+from tourney_ray.core.events import ImageBuilt
 from tourney_ray.core.holdings import Holdings
-from tourney_ray.core.models import TrainingOutcome
+from tourney_ray.core.models import Failed, TrainingOutcome, TrainingSpec
 from tourney_ray.driver import work
 from tourney_ray.driver.faults import fault
+from tourney_ray.driver.stage import Staged
 from tourney_ray.driver.sweeping import sweep_node
 from tourney_ray.effects.ports import Place
 from tourney_ray.effects.ran import Ran
 from tourney_ray.effects.retention import NodeSwept
+from tourney_ray.errors import InputsMissing, PlatformFault
 
 HEAD = "node:__internal_head__"
 ON_THE_HEAD = {HEAD: 0.001}
 """Resource that ties the driver, and work on its files, to the node where they lie."""
+
+
+STREAM = {"num_returns": "streaming", "_generator_backpressure_num_objects": 4}
+"""A task that gives one piece after the other, at most so many ahead of who takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +93,65 @@ def train(settings: Settings, command: Train, gpus: int, reporter: Reporter) -> 
     return work.train(settings, command.spec, place, reporter)
 
 
+def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, holders: Sequence[str]) -> Staged | Failed:
+    """In the worker: `holders` are nodes that may have the image `known`."""
+    return work.stage(settings, spec, known, RayCarrier(settings, spec, holders))
+
+
+@dataclass(frozen=True, slots=True)
+class RayCarrier:
+    """Brings images and files to the worker that it is used in, as streams of Ray objects. A `Carrier`."""
+
+    settings: Settings
+    spec: TrainingSpec
+    holders: Sequence[str]
+    """Nodes to ask for the image, in this order."""
+
+    def image(self, image_id: str) -> Iterator[bytes] | None:
+        """From the first node that has it; None where all of them are gone, or it is gone from them."""
+        for node in self.holders:
+            sending = on_node(work.sent_image, f"send/{image_id[7:19]}", node, **STREAM)
+            pieces = _arriving(sending, f"its image cannot be brought from {node}", self.settings, image_id)
+            with contextlib.suppress(InputsMissing):
+                return chain([next(pieces)], pieces)
+        return None
+
+    def files(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """From the head."""
+        sending = on_head(work.sent_files, f"send/{self.spec.task_id}", **STREAM)
+        return _arriving(sending, "its files cannot be brought from the head", self.settings, self.spec, list(paths))
+
+
+def _arriving(sending: Any, failed: str, *arguments: Any) -> Iterator[bytes]:
+    """What a streaming task gives; raises `InputsMissing` where that is not there, or its node is not."""
+    try:
+        for piece in sending.remote(*arguments):
+            yield ray.get(piece)
+    except RayError as error:
+        kind, reason = fault(error)
+        missing = kind in ("inputs_missing", "node_lost")
+        raise (InputsMissing if missing else PlatformFault)(f"{failed}: {reason}") from error
+
+
 REMOTE: dict[Callable[..., Any], Any] = {
     function: ray.remote(function)
     for function in (
-        work.vet_repository,
-        work.ask_and_vet,
-        work.prepare,
-        work.collect,
-        work.reap,
-        work.release,
-        sweep_node,
-        train,
+        *(work.vet_repository, work.ask_and_vet, work.prepare, work.sent_files, work.sent_image),
+        *(work.collect, work.reap, work.release, stage, train, sweep_node),
     )
 }
 """Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""
 
 
-def on_node(function: Callable[..., Any], name: str, node: str, **held: Any) -> Any:
+def on_node(function: Callable[..., Any], name: str, node: str, **how: Any) -> Any:
     """The task on that very node, or nowhere."""
     where = NodeAffinitySchedulingStrategy(node, soft=False)
-    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, scheduling_strategy=where, **held)
+    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, scheduling_strategy=where, **how)
 
 
-def on_head(function: Callable[..., Any], name: str) -> Any:
+def on_head(function: Callable[..., Any], name: str, **how: Any) -> Any:
     """The task where the driver's files lie."""
-    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, resources=ON_THE_HEAD)
+    return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, resources=ON_THE_HEAD, **how)
 
 
 async def sweep_nodes(settings: Settings, namespace: str, dry_run: bool) -> list[NodeSwept]:

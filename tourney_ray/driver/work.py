@@ -6,7 +6,8 @@ Knows no Ray: `dispatch` makes tasks of these. A fault becomes data here, with i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import AskMiners, Evaluate, PrepareTask
+from tourney_ray.core.events import ImageBuilt
 from tourney_ray.core.models import (
     Answer,
     Blame,
@@ -30,11 +32,15 @@ from tourney_ray.core.models import (
     TrainingSpec,
 )
 from tourney_ray.core.tasks import TaskRequest
-from tourney_ray.driver import containers
+from tourney_ray.driver import containers, stage as staging
 from tourney_ray.driver.folders import artifact_store, checkouts_folder, repo_store
+from tourney_ray.driver.stage import Carrier, Staged, tree_path
 from tourney_ray.effects.artifacts import checked_out
 from tourney_ray.effects.balances import TransfersFile
+from tourney_ray.effects.carried import sent
+from tourney_ray.effects.engine.connection import connect
 from tourney_ray.effects.engine.reaper import Leased
+from tourney_ray.effects.engine.transfer import saved_image
 from tourney_ray.effects.findings import explain
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
@@ -42,7 +48,7 @@ from tourney_ray.effects.ran import Ran
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
-from tourney_ray.errors import ConfigError, MinerFault, PlatformFault, RepoRejected, TourneyError
+from tourney_ray.errors import ConfigError, InputsMissing, MinerFault, PlatformFault, RepoRejected, TourneyError
 from tourney_ray.evaluation.worker import KINDS
 from tourney_ray.samples.repositories import sample_tree_hashes
 from tourney_ray.samples.task_data import SampleTasks
@@ -130,6 +136,28 @@ def prepare(settings: Settings, command: PrepareTask, request: TaskRequest) -> T
     return source.prepare(command.task_id, request.task_type, request.seed, request.model_range_b)
 
 
+def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, carrier: Carrier) -> Staged | Failed:
+    """Have an attempt's image and data on this node, before it holds GPUs there; `known` is its entrant's image."""
+    return _as_data(lambda: staging.stage(settings, spec, known, carrier))
+
+
+def sent_files(settings: Settings, spec: TrainingSpec, paths: Sequence[str]) -> Iterator[bytes]:
+    """These of the operator's files that an attempt is made from, as one tar, with paths below the state's folder.
+
+    Raises `PlatformFault` where one is not there.
+    """
+    tree = tree_path(spec.tree_hash)
+    if tree in paths and not (settings.state / tree).exists():
+        _frozen_tree(settings, spec)
+    yield from sent(settings.state, paths)
+
+
+def sent_image(settings: Settings, image_id: str) -> Iterator[bytes]:
+    """An image that this node's engine has, in pieces; raises `PlatformFault`, `InputsMissing` where it has not."""
+    with contextlib.closing(connect(settings.sandbox.host)) as engine:
+        yield from saved_image(engine, image_id)
+
+
 def train(settings: Settings, spec: TrainingSpec, place: Place, news: News) -> TrainingOutcome | Ran:
     """Take over the attempt if it was started before, else run it to its end; `Ran` where its output still waits."""
     return _as_data(lambda: _trained(settings, spec, place, news))
@@ -142,7 +170,7 @@ def collect(settings: Settings, spec: TrainingSpec, ran: Ran) -> TrainingOutcome
 
 def _trained(settings: Settings, spec: TrainingSpec, place: Place, news: News) -> TrainingOutcome | Ran:
     if settings.sandbox.kind == "docker":
-        return containers.train(settings, spec, _frozen_tree(settings, spec), place, news)
+        return containers.train(settings, spec, place, news)
     trainer = sandbox(settings)
     return trainer.adopt(spec) or trainer.train(spec, _frozen_tree(settings, spec), news)
 
@@ -233,7 +261,7 @@ def _frozen_tree(settings: Settings, spec: TrainingSpec) -> Path:
     try:
         fetched = repo_store(settings).fetch(spec.repo, spec.commit)
     except RepoRejected as gone:
-        raise PlatformFault(f"the vetted tree is gone: {gone.message}", "restore the repository or its cache") from gone
+        raise InputsMissing(f"the vetted tree is gone: {gone.message}", "restore the repository or its cache") from gone
     if fetched.tree_hash != spec.tree_hash:
-        raise PlatformFault(f"{spec.repo} at {spec.commit} holds tree {fetched.tree_hash}, vetted was {spec.tree_hash}")
+        raise InputsMissing(f"{spec.repo} at {spec.commit} holds tree {fetched.tree_hash}, vetted was {spec.tree_hash}")
     return fetched.path

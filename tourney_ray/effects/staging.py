@@ -11,7 +11,7 @@ from tourney_ray.effects import bubblewrap, contract
 from tourney_ray.effects.attempt_folder import AttemptFolder, file_name
 from tourney_ray.effects.process import CappedLog, Job
 from tourney_ray.effects.tree import folder_tree_hash
-from tourney_ray.errors import RepoRejected, StorageUnavailable
+from tourney_ray.errors import InputsMissing, RepoRejected, StorageUnavailable
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 
@@ -80,7 +80,7 @@ class Stage:
         """Make the attempt's folder anew; the logs stay, for they belong to all attempts of a training."""
         missing = [str(host) for host in self._inputs.values() if not host.exists()]
         if missing:
-            raise StorageUnavailable(f"the data of task {self._spec.task_id} is not here: {', '.join(missing)}")
+            raise InputsMissing(f"the data of task {self._spec.task_id} is not here: {', '.join(missing)}")
         self._folder.begin()
         self._logs.mkdir(parents=True, exist_ok=True)
 

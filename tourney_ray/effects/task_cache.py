@@ -14,7 +14,7 @@ from tourney_ray.core.models import TrainingSpec
 from tourney_ray.effects import contract
 from tourney_ray.effects.attempt_folder import file_name
 from tourney_ray.effects.file_lock import alone
-from tourney_ray.errors import StorageUnavailable
+from tourney_ray.errors import InputsMissing, StorageUnavailable
 
 EMPTY_FOLDERS = ("hf_cache",)
 """Named by the contract's environment; a trainer finds them, empty."""
@@ -38,7 +38,8 @@ class TaskCache:
     def place(self, spec: TrainingSpec) -> Path:
         """The task's folder, made if need be: model, training data, and nothing else.
 
-        Raises `StorageUnavailable` when the store does not hold them, or other data than the task's.
+        Raises `InputsMissing` when the store does not hold them, or other data than the task's, and
+        `StorageUnavailable` where the disk fails.
         """
         folder = self.folder(spec)
         if folder.is_dir():
@@ -60,7 +61,7 @@ class TaskCache:
         model, dataset = self._store / spec.data.model_path, self._store / spec.data.dataset_path
         missing = [str(path) for path in (model, dataset) if not path.exists()]
         if missing:
-            raise StorageUnavailable(f"the data of task {spec.task_id} is not here: {', '.join(missing)}")
+            raise InputsMissing(f"the data of task {spec.task_id} is not here: {', '.join(missing)}")
         shutil.copytree(model, staged / contract.model_folder(spec), copy_function=_link_or_copy)
         (staged / contract.dataset_file(spec)).parent.mkdir(parents=True)
         _link_or_copy(dataset, staged / contract.dataset_file(spec))
@@ -75,7 +76,7 @@ def _check_data(spec: TrainingSpec, dataset: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != spec.data.dataset_sha256:
         wanted = spec.data.dataset_sha256[:12]
-        raise StorageUnavailable(
+        raise InputsMissing(
             f"the training data of task {spec.task_id} has hash {found[:12]}, not the task's {wanted}",
             "restore the file that the task was prepared with",
         )

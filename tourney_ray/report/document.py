@@ -14,6 +14,8 @@ from tourney_ray.core.state import Attempt, Match, Round, State, Task, Tournamen
 from tourney_ray.core.weights import TypeResult, emission_weights
 
 Document = dict[str, Any]
+NOT_OF_AN_IMAGE = {"kind", "tournament_id", "hotkey"}
+"""Of the fact that it was built: what stands around it."""
 
 
 def tournament_document(t: Tournament, state: State) -> Document:
@@ -34,6 +36,7 @@ def tournament_document(t: Tournament, state: State) -> Document:
         "entrants": [entrant.model_dump(exclude={"answer"}) for entrant in t.entrants.values()],
         "refused": t.refusals,
         "rounds": [_round(t, r) for r in t.rounds],
+        "images": {h: image.model_dump(mode="json", exclude=NOT_OF_AN_IMAGE) for h, image in t.images.items()},
         "attempts": list(_attempts(t)),
         "points": {s.hotkey: s.points for s in done.standings} if done else {},
         "weights": {s.hotkey: s.weight for s in done.standings} if done else {},

@@ -26,7 +26,7 @@ def check_given(state: State, entry: Entry, fact: Fact) -> None:
     match fact:
         case e.TaskPrepared() | e.TaskPreparationFailed():
             _check_task_id(state, entry, fact)
-        case e.AttemptStarted():
+        case e.AttemptStarted() | e.StagingFailed():
             _check_attempt(state, entry, fact)
         case e.CheckpointEvaluated():
             _check_mean(entry, fact)
@@ -60,7 +60,7 @@ def _check_size(t: Tournament, round_type: RoundType, match: Match, entry: Entry
     _check_within(entry, "data", fact.data.model_params, ranges)
 
 
-def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted) -> None:
+def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted | e.StagingFailed) -> None:
     due = ids.attempt_id(fact.task_id, fact.hotkey, fact.epoch)
     if fact.attempt_id != due:
         raise difference(entry, "attempt_id", fact.attempt_id, due)

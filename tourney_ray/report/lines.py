@@ -67,6 +67,11 @@ def _pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911 - a line p
 def _progress_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 - a line per fact
     """Of trainings, evaluations and the decisions that end something."""
     match fact:
+        case e.ImageBuilt():
+            image = fact.image_id[: len("sha256:") + 12]
+            return {"hotkey": short(fact.hotkey), "image": image, "node": fact.node, "because": fact.because}
+        case e.StagingFailed():
+            return _training(fact) | {"epoch": fact.epoch, "reason": f"build failed: {fact.failed.reason}"}
         case e.AttemptStarted():
             gpus = f"{fact.terms.gpus}x{fact.terms.gpu_type}"
             return _training(fact) | {"epoch": fact.epoch, "gpus": gpus, "node": fact.node}
@@ -116,7 +121,8 @@ def _other_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: PLR0911 - a line p
 
 
 def _training(
-    fact: e.AttemptStarted
+    fact: e.StagingFailed
+    | e.AttemptStarted
     | e.AttemptRunning
     | e.LeaseEnded
     | e.AttemptEnded

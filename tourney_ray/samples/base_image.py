@@ -14,9 +14,10 @@ from importlib import metadata
 from tourney_ray import __version__
 from tourney_ray.effects.engine.connection import Engine
 from tourney_ray.effects.engine.imports import find_named, import_image, name_image
+from tourney_ray.effects.tar_stream import tar_stream
 from tourney_ray.errors import EngineDown
 from tourney_ray.samples import host_files
-from tourney_ray.samples.image_files import ImageFile, manifest_digest, tar_stream, with_folders
+from tourney_ray.samples.image_files import ImageFile, manifest_digest, with_folders
 
 SAMPLE_BASE = "tourney/sample-base"
 """What the sample miners' dockerfiles begin FROM: Python, a shell, and what trains a model."""

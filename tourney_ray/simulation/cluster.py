@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tourney_ray.core.models import Failed, Trained
+from tourney_ray.core.models import Failed, Trained, TrainingSpec
 from tourney_ray.core.nodes import Node
 from tourney_ray.errors import ConfigError
 
@@ -31,6 +31,15 @@ class Container:
     """What it leaves; known from the start to nobody but the simulation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """For whom a machine holds the data of a training, and the image that it is to run."""
+
+    tournament_id: str
+    hotkey: str
+    image_id: str
+
+
 @dataclass
 class Machine:
     """A GPU node."""
@@ -43,6 +52,10 @@ class Machine:
     """Called when it is lost: Ray tells everybody who watches something on it."""
     engine_up: bool = True
     """Whether its container engine starts anything."""
+    images: dict[str, str] = field(default_factory=dict[str, str])
+    """Ids of what was built or brought here, by tree."""
+    staged: dict[str, Staged] = field(default_factory=dict[str, Staged])
+    """By training."""
     containers: dict[str, Container] = field(default_factory=dict[str, Container])
     """What runs, by attempt; an exited one is removed by whoever watches it."""
     outcomes: dict[str, Trained | Failed] = field(default_factory=dict[str, Trained | Failed])
@@ -61,6 +74,14 @@ class Machine:
         if not power:
             self.containers.clear()
             self.outcomes.clear()
+            self.images.clear()
+            self.staged.clear()
+
+    def holds(self, spec: TrainingSpec) -> bool:
+        """Whether image and data of that attempt lie here."""
+        return self.staged.get(f"{spec.task_id}.{spec.hotkey}") == Staged(
+            spec.tournament_id, spec.hotkey, spec.image_id
+        )
 
 
 @dataclass

@@ -18,6 +18,7 @@ from tourney_ray.core.commands import (
     Release,
     RevealDrawSeed,
     RevealSecretSeed,
+    Stage,
     Train,
 )
 from tourney_ray.core.draw import commitment
@@ -28,7 +29,9 @@ from tourney_ray.core.preparation import prepared_from_history, task_prepared, t
 from tourney_ray.core.state import Tournament
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import evaluation_failed, lease_ended, preparation_failed
+from tourney_ray.simulation.cluster import Staged
 from tourney_ray.simulation.miners import entrant, task_data
+from tourney_ray.simulation.stager import Stager
 from tourney_ray.simulation.watcher import Watcher
 from tourney_ray.simulation.world import MOMENT_S, Owner, World, send, training_of
 
@@ -43,8 +46,11 @@ class VirtualDispatcher:
         self._owner = owner
 
     def cluster(self) -> Cluster:
-        """The machines that are up."""
-        return Cluster(self._world.cluster.seen())
+        """The machines that are up, what lies on them, and whose engine does not answer."""
+        up = [machine for machine in self._world.cluster.machines.values() if machine.up]
+        staged = frozenset((k, m.node_id) for m in up for k, staged in m.staged.items() if self._is_current(staged))
+        unfit = {m.node_id: "its container engine does not answer" for m in up if not m.engine_up}
+        return Cluster(self._world.cluster.seen(), staged=staged, unfit=unfit)
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
         """Nobody scales a virtual cluster."""
@@ -57,6 +63,8 @@ class VirtualDispatcher:
 
     def _start(self, command: Command) -> None:
         match command:
+            case Stage():
+                Stager(self._world, self._owner, command).begin()
             case Train():
                 Watcher(self._world, self._owner, command).begin()
             case Release():
@@ -140,6 +148,12 @@ class VirtualDispatcher:
             result=result,
         )
         self._tell(command, measured)
+
+    def _is_current(self, staged: Staged) -> bool:
+        """Whether it is the image that its entrant has now."""
+        t = self._owner.state.tournaments.get(staged.tournament_id)
+        image = t.images.get(staged.hotkey) if t else None
+        return image is not None and image.image_id == staged.image_id
 
     # --- time and seeds
 

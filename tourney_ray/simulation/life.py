@@ -62,6 +62,9 @@ class Disk:
         match fact:
             case AttemptStarted():
                 self.world.leased[fact.attempt_id] = fact
+                if f"{fact.task_id}.{fact.hotkey}" not in self.world.cluster.machines[fact.node].staged:
+                    started = f"{fact.attempt_id} was let start on {fact.node}"
+                    self.world.broken.append(f"fact {seq}: {started}, where it is not staged")
             case LeaseEnded():
                 self.world.leased.pop(fact.attempt_id, None)
                 if where := self.world.cluster.running(fact.attempt_id):
@@ -104,7 +107,8 @@ class Life:
         self._died = died
         self.alive = True
         self._handle = Handle(disk)
-        self._loop = Loop(self._handle, VirtualDispatcher(self._world, self), agenda)
+        self._dispatcher = VirtualDispatcher(self._world, self)
+        self._loop = Loop(self._handle, self._dispatcher, agenda)
         self._wakes = 0
 
     @property
@@ -171,5 +175,5 @@ class Life:
 
     def _explain(self) -> None:
         now = self._world.clock.shown()
-        for key in unexplained(self.state, plan(self.state, now, self._agenda)):
+        for key in unexplained(self.state, plan(self.state, now, self._agenda, self._dispatcher.cluster())):
             self._world.broken.append(f"invariant 12: {key} neither runs nor says what it waits for")

@@ -62,6 +62,9 @@ TRAITS: tuple[tuple[float, Trait], ...] = (
 )
 """Upper ends of the shares."""
 
+NEVER_BUILT, NOT_BUILT_AT_FIRST = 0.03, 0.06
+"""Shares of miners whose image cannot be built at all, and of trainings that cannot be staged at first."""
+
 HALF = 0.5
 HOPELESS = 0.03
 """Share of tasks on which nobody's metric is a number."""
@@ -117,6 +120,16 @@ class Script:
         u = self.chance("trait", place, hotkey)
         return next(trait for upper, trait in TRAITS if u < upper)
 
+    def builds(self, place: TaskPlace, hotkey: str, failures: int) -> bool:
+        """Whether a training can be staged, of a miner that has failed so often in it.
+
+        Some fail at first whether or not the image is there: whom it costs what must not depend on which of a miner's
+        trainings happens to be staged first.
+        """
+        if self.chance("never built", hotkey) < NEVER_BUILT:
+            return False
+        return failures > 0 or self.chance("not built", place, hotkey) >= NOT_BUILT_AT_FIRST
+
     def outcome(self, place: TaskPlace, hotkey: str, failures: int, attempt_id: str) -> Trained | Failed:
         """How the attempt ends of a miner that has failed so often in this training."""
         trait = self.trait(place, hotkey)
@@ -154,9 +167,9 @@ def entrant(hotkey: str) -> Entrant:
     return Entrant(hotkey=hotkey, coldkey=_coldkey(hotkey), repo=repo, commit=frozen, tree_hash=frozen)
 
 
-def image_of(tree_hash: str) -> str:
-    """Id of the image that is built from that tree."""
-    return f"sha256:{hashlib.sha256(tree_hash.encode()).hexdigest()}"
+def image_of(tree_hash: str, number: int) -> str:
+    """Id of the image that is built from that tree, the `number`-th time."""
+    return f"sha256:{hashlib.sha256(f'{tree_hash}|{number}'.encode()).hexdigest()}"
 
 
 def task_data(place: TaskPlace, params: int) -> TaskData:

@@ -1,4 +1,4 @@
-"""Watching one attempt on its virtual machine, as a task of the driver's does: from staging to what it left."""
+"""Watching one attempt on its virtual machine, as a task of the driver's does: from its start to what it left."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Train
-from tourney_ray.core.models import Blame, Failed, Terms, TrainingSpec
+from tourney_ray.core.models import Blame, Failed, TrainingSpec
+from tourney_ray.core.trainings import terms_in
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import attempt_ended, lease_ended
 from tourney_ray.simulation.cluster import Container, Machine
-from tourney_ray.simulation.miners import image_of
 from tourney_ray.simulation.world import MOMENT_S, Owner, World, send, training_of
 
-STAGING_S, COLLECTING_S = 60.0, 30.0
+STARTING_S, COLLECTING_S = 2.0, 30.0
 
 
 class Watcher:
@@ -28,10 +28,10 @@ class Watcher:
         self._over = False
 
     def begin(self) -> None:
-        """Stage what the attempt needs, then run it."""
+        """Run it, or take over what runs."""
         self._machine.watchers.append(self.lose)
         if self._machine.up:
-            self._world.clock.after(self._world.faults.takes(STAGING_S), self._staged)
+            self._world.clock.after(self._world.faults.takes(STARTING_S), self._ready)
         else:
             self._world.clock.after(MOMENT_S, self.lose)
 
@@ -43,7 +43,7 @@ class Watcher:
         if self._owner.alive:
             self._fail("node_lost", f"{self._machine.node_id} was lost", gone=False)
 
-    def _staged(self) -> None:
+    def _ready(self) -> None:
         """Run it. What a driver that is dead by then has asked the machine for may start all the same."""
         if self._over:
             return
@@ -54,7 +54,8 @@ class Watcher:
 
     def _may_start(self) -> bool:
         machine, known = self._machine, {*self._machine.containers, *self._machine.outcomes, *self._machine.removed}
-        return machine.up and machine.engine_up and self._attempt_id not in known
+        able = machine.up and machine.engine_up and machine.holds(self._command.spec)
+        return able and self._attempt_id not in known
 
     def _run(self) -> None:
         machine, running = self._machine, self._machine.containers.get(self._attempt_id)
@@ -67,6 +68,8 @@ class Watcher:
             self._fail("removed", "it may not start here any more", gone=True)
         elif not machine.engine_up:
             self._fail("engine_down", "the container engine does not answer", gone=True)
+        elif not machine.holds(self._command.spec):
+            self._fail("not_staged", "its image and data are gone from the machine", gone=True)
         else:
             self._start()
 
@@ -94,7 +97,7 @@ class Watcher:
             attempt_id=self._attempt_id,
             gpu_type=kind,
             indices=indices,
-            image_id=image_of(spec.tree_hash),
+            image_id=spec.image_id,
             ends_at=clock.seconds + share * spec.hours_to_complete * 3600,
             outcome=script.outcome(place, spec.hotkey, failures, self._attempt_id),
         )
@@ -144,14 +147,7 @@ def unlike(spec: TrainingSpec, intent: e.AttemptStarted | None) -> str:
     """In what a container differs from what was recorded before it started; empty when it is as recorded."""
     if intent is None:
         return "and nothing is leased to it"
-    terms = Terms(
-        hours=spec.hours_to_complete,
-        dataset_sha256=spec.data.dataset_sha256,
-        gpu_type=spec.gpu_requirement.gpu_type,
-        gpus=spec.gpu_requirement.gpus,
-        mem_limit=spec.mem_limit,
-        nano_cpus=spec.nano_cpus,
-    )
+    terms = terms_in(spec)
     if terms != intent.terms:
         return f"on {terms}, {intent.terms} are recorded"
     return "" if spec.tree_hash == intent.tree_hash else f"with tree {spec.tree_hash}, {intent.tree_hash} is recorded"

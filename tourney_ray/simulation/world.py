@@ -29,6 +29,8 @@ class World:
     """Promises that the driver did not keep."""
     leased: dict[str, e.AttemptStarted] = field(default_factory=dict[str, e.AttemptStarted])
     """Intents whose GPUs are leased, by attempt, as is durable in the journal, whatever a driver thinks."""
+    builds: dict[str, int] = field(default_factory=dict[str, int])
+    """How often an image was built, by tree: each has an id of its own."""
     driver: Owner | None = None
     """The life that has the driver's name now; None between two."""
 

@@ -12,7 +12,7 @@ from tourney_ray.core.quoting import shown
 from tourney_ray.errors import AuditDifference, ConfigError, InUse, NotAllowed
 from tourney_ray.store.tables import transaction
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 DATABASE = "journal.duckdb"
 """Name of the database in a folder that is given instead of a file; its second copy ends in `.jsonl`."""

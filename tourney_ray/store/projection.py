@@ -64,6 +64,8 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return _cancelled(fact, at)
         case e.SecretRevealed():
             return [Row("tournaments", {"tournament_id": fact.tournament_id, "secret_seed": fact.secret_seed})]
+        case e.ImageBuilt():
+            return [Row("images", {**fact.model_dump(exclude={"kind"}), "built_at": at})]
         case e.TrainingRetried() | e.TrainingReopened():
             return [_act(fact, f"{fact.task_id}.{fact.hotkey}", at), *project_training(fact, state, at)]
         case _:

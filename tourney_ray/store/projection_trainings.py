@@ -22,8 +22,12 @@ def project_training(fact: TrainingFact | e.LeaseEnded, state: State, at: dateti
     """The rows that `fact` writes; `state` is the one after it, `at` the moment of its recording."""
     task = state.tournaments[fact.tournament_id].tasks[fact.task_id]
     match fact:
+        case e.StagingFailed():
+            end = fact.failed.model_dump()
+            yield _attempt(fact, **_given(fact), **end, status=AttemptStatus.FAILURE, started_at=at, ended_at=at)
+            yield _status(task)
         case e.AttemptStarted():
-            yield _started(fact, at)
+            yield _attempt(fact, **_given(fact), status=AttemptStatus.TRAINING, started_at=at, leased_at=at)
         case e.AttemptRunning():
             yield _attempt(fact, running_at=at, gpu_indices=fact.gpu_indices, image_id=fact.image_id)
         case e.AttemptEnded():
@@ -53,9 +57,9 @@ def _status(task: Task) -> Row:
 # --- attempts
 
 
-def _started(fact: e.AttemptStarted, at: datetime) -> Row:
-    lease = fact.model_dump(include={"tournament_id", "task_id", "hotkey", "epoch", "node", "tree_hash"})
-    return _attempt(fact, **lease, **fact.terms.model_dump(), status=AttemptStatus.TRAINING, started_at=at)
+def _given(fact: e.AttemptStarted | e.StagingFailed) -> dict[str, Any]:
+    where = fact.model_dump(include={"tournament_id", "task_id", "hotkey", "epoch", "node", "tree_hash"})
+    return where | fact.terms.model_dump()
 
 
 def _retried(task: Task, fact: e.TrainingRetried, at: datetime) -> Iterator[Row]:
@@ -66,7 +70,9 @@ def _retried(task: Task, fact: e.TrainingRetried, at: datetime) -> Iterator[Row]
         yield Row("attempts", {"attempt_id": attempt.attempt_id, **end})
 
 
-def _attempt(fact: e.AttemptStarted | e.AttemptRunning | e.LeaseEnded | e.AttemptEnded, **rest: Any) -> Row:
+def _attempt(
+    fact: e.StagingFailed | e.AttemptStarted | e.AttemptRunning | e.LeaseEnded | e.AttemptEnded, **rest: Any
+) -> Row:
     return Row("attempts", {"attempt_id": fact.attempt_id, **rest})
 
 

@@ -103,12 +103,27 @@ CREATE TABLE IF NOT EXISTS tasks (
     because         VARCHAR
 );
 
+-- Of entrants and champions: the latest image of each.
+CREATE TABLE IF NOT EXISTS images (
+    tournament_id     VARCHAR,
+    hotkey            VARCHAR,
+    tree_hash         VARCHAR,
+    image_id          VARCHAR,            -- sha256:…, as the container engine names it
+    node              VARCHAR,            -- where it was built or found
+    dockerfile_sha256 VARCHAR,
+    base_images       VARCHAR[],          -- ids of the images that its dockerfile starts FROM
+    seconds           DOUBLE,
+    built_at          TIMESTAMPTZ,
+    because           VARCHAR,
+    PRIMARY KEY (tournament_id, hotkey)
+);
+
 CREATE TABLE IF NOT EXISTS attempts (
     attempt_id          VARCHAR PRIMARY KEY,
     tournament_id       VARCHAR,
     task_id             VARCHAR,
     hotkey              VARCHAR,
-    epoch               INTEGER,          -- number of the lease, from 1
+    epoch               INTEGER,          -- number of the attempt, from 1
     status              VARCHAR,          -- training, success, failure
     blame               VARCHAR,          -- of a failure: miner, platform, evaluator
     kind                VARCHAR,
@@ -123,16 +138,17 @@ CREATE TABLE IF NOT EXISTS attempts (
     dataset_sha256      VARCHAR,
     tree_hash           VARCHAR,
     image_id            VARCHAR,
-    started_at          TIMESTAMPTZ,      -- the GPUs are leased
+    started_at          TIMESTAMPTZ,      -- it is on record
+    leased_at           TIMESTAMPTZ,      -- the GPUs are leased; NULL when its image could not be built
     running_at          TIMESTAMPTZ,      -- the trainer's code runs
     ended_at            TIMESTAMPTZ,      -- its outcome is known
     lease_ended_at      TIMESTAMPTZ,      -- nothing of it runs any more, the GPUs are free
     lease_end           VARCHAR,          -- how that is known
-    provenance          VARCHAR,          -- digest of the record of where its output comes from
     seconds             DOUBLE,
     stopped_at_deadline BOOLEAN,
     checkpoint          VARCHAR,
-    log_tail            VARCHAR
+    log_tail            VARCHAR,
+    provenance          VARCHAR           -- digest of the record of where its output comes from; empty without one
 );
 
 CREATE TABLE IF NOT EXISTS evaluations (
@@ -235,4 +251,4 @@ CREATE VIEW IF NOT EXISTS weights AS SELECT tournament_id, hotkey, weight FROM s
 -- Who holds which GPUs now.
 CREATE VIEW IF NOT EXISTS leases AS
     SELECT node, gpu_type, gpus, attempt_id, epoch, tournament_id, task_id, hotkey, started_at
-    FROM attempts WHERE lease_ended_at IS NULL;
+    FROM attempts WHERE leased_at IS NOT NULL AND lease_ended_at IS NULL;

@@ -24,6 +24,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "rounds": ("round_id",),
     "matches": ("match_id",),
     "tasks": ("task_id",),
+    "images": ("tournament_id", "hotkey"),
     "attempts": ("attempt_id",),
     "evaluations": ("task_id", "hotkey", "number"),
     "rankings": ("task_id", "hotkey"),

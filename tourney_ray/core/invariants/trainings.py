@@ -42,6 +42,11 @@ class Trainings(OpenEnded):
     _trees: dict[Key, str] = field(default_factory=dict[Key, str])
     """Vetted tree by (tournament, hotkey)."""
     _images: dict[Key, str] = field(default_factory=dict[Key, str])
+    """Image that ran first, or was built last, by (tournament, hotkey)."""
+    _built: dict[Key, str] = field(default_factory=dict[Key, str])
+    """Image that was built last, by (tournament, hotkey)."""
+    _given: dict[str, str] = field(default_factory=dict[str, str])
+    """Image that an attempt was started with, by attempt, where one was built before."""
     _prepared: dict[str, e.TaskPrepared] = field(default_factory=dict[str, e.TaskPrepared])
     _terms: dict[str, Terms] = field(default_factory=dict[str, Terms])
     _books: dict[Key, _Book] = field(default_factory=dict[Key, _Book])
@@ -58,15 +63,43 @@ class Trainings(OpenEnded):
             case e.TaskPrepared():
                 self._prepared[fact.task_id] = fact
             case e.AttemptStarted():
-                yield from self._started(fact)
+                yield from self._begun(fact)
+                self._book(fact.task_id, fact.hotkey).live = fact.attempt_id
+            case _:
+                yield from self._imaged(fact)
+
+    def _imaged(self, fact: e.Fact) -> Iterator[tuple[int, str]]:
+        """Of images, and of what stands where one could not be built."""
+        match fact:
+            case e.ImageBuilt():
+                who = fact.tournament_id, fact.hotkey
+                if fact.tree_hash != self._trees.get(who):
+                    yield 8, f"the image of {fact.hotkey} is built from {fact.tree_hash}, which was not vetted"
+                self._images[who] = self._built[who] = fact.image_id
+            case e.StagingFailed():
+                yield from self._unbuilt(fact)
             case e.AttemptRunning() if fact.image_id:
-                image = self._images.setdefault((fact.tournament_id, fact.hotkey), fact.image_id)
-                if image != fact.image_id:
-                    yield 8, f"{fact.hotkey} runs image {fact.image_id}, and ran {image} before"
+                yield from self._runs(fact)
             case _:
                 yield from self._counted(fact)
 
-    def _started(self, fact: e.AttemptStarted) -> Iterator[tuple[int, str]]:
+    def _unbuilt(self, fact: e.StagingFailed) -> Iterator[tuple[int, str]]:
+        yield from self._begun(fact)
+        book = self._book(fact.task_id, fact.hotkey)
+        if book.live:
+            yield 4, f"{fact.attempt_id} could not be staged while {book.live} was under way"
+        if fact.failed.blame is not Blame.MINER:
+            yield 4, f"{fact.attempt_id} is told as the miner's failure, and the {fact.failed.blame} is to blame"
+        book.mine += 1
+
+    def _runs(self, fact: e.AttemptRunning) -> Iterator[tuple[int, str]]:
+        before = self._images.setdefault((fact.tournament_id, fact.hotkey), fact.image_id)
+        due = self._given.get(fact.attempt_id, before)
+        if fact.image_id != due:
+            yield 8, f"{fact.hotkey} runs image {fact.image_id}, and {due} is its own"
+
+    def _begun(self, fact: e.AttemptStarted | e.StagingFailed) -> Iterator[tuple[int, str]]:
+        """An attempt that is the next one, on the same terms as all others of its task."""
         book, rules = self._book(fact.task_id, fact.hotkey), self._rules[fact.tournament_id]
         who = f"{fact.hotkey} in task {fact.task_id[:8]}"
         book.epochs += 1
@@ -74,7 +107,8 @@ class Trainings(OpenEnded):
             yield 4, f"{who} begins epoch {fact.epoch}, {book.epochs} is due"
         if book.trained or _over(book, rules):
             yield 4, f"{who} begins attempt {fact.epoch} though its training is over"
-        book.live = fact.attempt_id
+        if image := self._built.get((fact.tournament_id, fact.hotkey)):
+            self._given[fact.attempt_id] = image
         terms = self._terms.setdefault(fact.task_id, fact.terms)
         prepared = self._prepared[fact.task_id]
         if fact.terms != terms:

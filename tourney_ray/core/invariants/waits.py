@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tourney_ray.core.commands import Evaluate, Release, Train
+from tourney_ray.core.commands import Evaluate, Release, Stage, Train
 from tourney_ray.core.models import RoundStatus, TournamentStatus
 from tourney_ray.core.plan import Plan
 from tourney_ray.core.state import Round, State, Tournament
@@ -13,7 +13,7 @@ from tourney_ray.core.tasks import slots
 
 def unexplained(state: State, plan: Plan) -> list[str]:
     """What neither runs nor waits for anything that the plan names: tournaments, task slots, trainings, leases."""
-    working = {_key(command) for command in plan.commands if isinstance(command, Train | Evaluate)}
+    working = {_key(command) for command in plan.commands if isinstance(command, Stage | Train | Evaluate)}
     releasing = {c.spec.attempt_id for c in plan.commands if isinstance(c, Release | Train)}
     known = {key for key, reason in plan.waits.items() if reason} | working
     lost = [key for t in state.live() for key in _unfinished(t) if key not in known]
@@ -51,6 +51,6 @@ def _trainings(t: Tournament, active: Round) -> Iterator[str]:
                 yield from (f"{task.task_id}.{hotkey}" for hotkey in task.trainings)
 
 
-def _key(command: Train | Evaluate) -> str:
-    where = command.spec if isinstance(command, Train) else command
+def _key(command: Stage | Train | Evaluate) -> str:
+    where = command if isinstance(command, Evaluate) else command.spec
     return f"{where.task_id}.{where.hotkey}"

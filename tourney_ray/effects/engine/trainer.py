@@ -12,7 +12,7 @@ from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, ImageNotFound
 from requests import RequestException
 
 from tourney_ray.core.models import Blame, Failed, Record, TrainingOutcome, TrainingSpec
@@ -31,7 +31,7 @@ from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.processes import this_machine
 from tourney_ray.effects.ran import Ran
 from tourney_ray.effects.task_cache import TaskCache
-from tourney_ray.errors import EngineDown, MinerFault, StorageUnavailable
+from tourney_ray.errors import EngineDown, InputsMissing, MinerFault, StorageUnavailable
 
 
 class Begun(Record):
@@ -102,7 +102,7 @@ class ContainerTrainer:
 
     def _started(self, spec: TrainingSpec, place: Place, folder: AttemptFolder) -> Container:
         if not self._cache.has(spec):
-            raise StorageUnavailable(f"the data of task {spec.task_id} is not staged on this node any more")
+            raise InputsMissing(f"the data of task {spec.task_id} is not staged on this node any more")
         disk = self._disk(folder)
         disk.release()
         folder.begin()
@@ -140,7 +140,10 @@ class ContainerTrainer:
 
     def _is_strict(self, spec: TrainingSpec) -> bool:
         with translated(f"looking at {spec.hotkey}'s image"):
-            return asks_for_strict(self._engine.client.images.get(spec.image_id).labels)
+            try:
+                return asks_for_strict(self._engine.client.images.get(spec.image_id).labels)
+            except ImageNotFound:
+                raise InputsMissing(f"the image of {spec.hotkey} is not staged on this node any more") from None
 
     def _begun(self, container: Container, folder: AttemptFolder) -> Begun:
         """When it started, on this machine's clock: as noted, or else as long ago as the engine says."""

@@ -1,0 +1,191 @@
+"""What is staged where, what starts, and what everything else waits for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given, strategies as st
+
+from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, busy, nodes, seen
+from tourney_ray.core.leases import Cluster
+from tourney_ray.core.models import GpuRequirement
+from tourney_ray.core.placement import Placed, Request
+from tourney_ray.core.staging import STAGINGS_PER_NODE, place_staged
+
+DOWN = "its engine does not answer"
+
+
+def built(*keys: str, requirement: GpuRequirement = ONE) -> list[Request]:
+    """Requests whose images are known."""
+    return [Request(key, requirement, 1) for key in keys]
+
+
+def unbuilt(key: str, hotkey: str) -> Request:
+    return Request(key, ONE, 1, unbuilt=("t", hotkey))
+
+
+def on(cluster: Cluster, *pairs: str, held: int = 0, unfit: str = "") -> tuple[Cluster, int]:
+    """The cluster with `key@node` staged and so many leases."""
+    staged = frozenset((key, node) for key, _, node in (pair.partition("@") for pair in pairs))
+    return replace(cluster, staged=staged, unfit={unfit: DOWN} if unfit else {}), held
+
+
+def placed(requests: list[Request], where: tuple[Cluster, int]) -> Placed:
+    cluster, held = where
+    return place_staged(requests, busy(cluster_of_leases(cluster), held), cluster)
+
+
+def cluster_of_leases(cluster: Cluster) -> Cluster:
+    """The same machines before anything was staged on them."""
+    return Cluster(cluster.nodes, cluster.max_trainers)
+
+
+# --- starts
+
+
+def test_what_is_staged_starts_on_the_fullest_node_that_has_it():
+    found = placed(built("a"), on(nodes(n1=8, n2=4, n3=2), "a@n1", "a@n2"))
+    assert (found.nodes, found.stagings, found.waits) == ({"a": "n2"}, {}, {})
+
+
+def test_what_is_staged_elsewhere_is_staged_where_there_is_room():
+    found = placed(built("a"), on(nodes(n1=1, n2=2), "a@n1", held=1))
+    assert (found.nodes, found.stagings) == ({}, {"a": "n2"})
+    assert found.waits == {"a": "its image and data are being staged on n2"}
+
+
+def test_room_is_kept_for_what_is_being_staged():
+    cluster, _ = on(nodes(n1=4), "small@n1")
+    requests = [Request("large", FOUR, 6), Request("small", TWO, 1)]
+    found = place_staged(requests, seen(cluster), cluster)
+    assert (found.nodes, found.stagings) == ({}, {"large": "n1"})
+    assert found.waits["small"] == "needs 2×H100 on one node: all are leased"
+
+
+def test_what_is_on_a_node_that_is_gone_is_nowhere():
+    cluster = replace(nodes(n1=1), staged=frozenset({("a", "n9")}))
+    assert place_staged(built("a"), seen(cluster), cluster).stagings == {"a": "n1"}
+
+
+def test_what_has_begun_goes_on_where_it_is():
+    cluster, _ = on(nodes(n1=8, n2=4))
+    assert place_staged(built("a"), seen(cluster), cluster).stagings == {"a": "n2"}
+    under_way = replace(cluster, staging=frozenset({("a", "n1")}))
+    assert place_staged(built("a"), seen(cluster), under_way).stagings == {"a": "n1"}
+
+
+# --- ahead
+
+
+def test_what_fits_nowhere_now_is_staged_where_the_fewest_wait():
+    cluster, held = on(nodes(n1=1, n2=1), "a@n1", held=2)
+    found = placed(built("a", "b", "c"), (cluster, held))
+    assert (found.nodes, found.stagings) == ({}, {"b": "n2", "c": "n1"})
+    assert found.waits == {
+        "a": "needs 1×H100 on one node: all are leased",
+        "b": "its image and data are being staged on n2",
+        "c": "its image and data are being staged on n1",
+    }
+
+
+def test_no_node_stages_more_than_two_at_a_time():
+    ahead = placed(built("a", "b", "c"), on(nodes(n1=1), held=1))
+    assert ahead.stagings == {"a": "n1", "b": "n1"}
+    assert ahead.waits["c"] == "needs 1×H100 on one node: all are leased"
+    roomy = placed(built("a", "b", "c"), on(nodes(n1=8)))
+    assert roomy.stagings == {"a": "n1", "b": "n1"}
+    assert roomy.waits["c"] == "its image and data are staged on n1 after 2 others"
+
+
+def test_no_more_trainers_than_the_machine_may_run_and_the_others_are_staged():
+    cluster = replace(nodes(n1=8), max_trainers=1, staged=frozenset({("a", "n1"), ("b", "n1")}))
+    found = placed(built("a", "b", "c"), (cluster, 0))
+    assert (found.nodes, found.stagings) == ({"a": "n1"}, {"c": "n1"})
+    assert found.waits["b"] == "1 trainers run, as many as this machine may"
+
+
+def test_what_no_node_could_ever_hold_is_staged_nowhere():
+    found = placed(built("big", requirement=EIGHT), on(nodes(n1=4)))
+    assert (found.nodes, found.stagings) == ({}, {})
+    assert found.waits == {"big": "needs 8×H100 on one node: no node has that"}
+
+
+# --- images
+
+
+def test_an_image_is_built_in_one_place_and_its_other_trainings_wait_for_it():
+    requests = [unbuilt("t1.a", "a"), unbuilt("t2.a", "a"), unbuilt("t1.b", "b")]
+    found = placed(requests, on(nodes(n1=1, n2=2)))
+    assert found.stagings == {"t1.a": "n1", "t1.b": "n2"}
+    assert found.waits["t2.a"] == "the image of a is being built on n1"
+
+
+def test_what_lies_there_does_not_start_before_its_image_is_on_record():
+    found = placed([unbuilt("a", "a")], on(nodes(n1=8, n2=1), "a@n1"))
+    assert (found.nodes, found.stagings) == ({}, {"a": "n1"})
+    ahead = placed([unbuilt("a", "a")], on(nodes(n1=1, n2=1), "a@n2", held=2))
+    assert ahead.stagings == {"a": "n2"}
+
+
+# --- nodes that cannot
+
+
+def test_nothing_starts_on_an_unfit_node_and_another_is_preferred():
+    found = placed(built("a"), on(nodes(n1=1, n2=8), "a@n1", unfit="n1"))
+    assert (found.nodes, found.stagings) == ({}, {"a": "n2"})
+
+
+def test_an_unfit_node_is_tried_where_there_is_no_other():
+    found = placed(built("a"), on(nodes(n1=1), "a@n1", unfit="n1"))
+    assert (found.nodes, found.stagings) == ({}, {"a": "n1"})
+    assert found.waits == {"a": f"its image and data are being staged on n1: {DOWN}"}
+
+
+def test_nothing_is_staged_ahead_on_an_unfit_node_while_there_is_another():
+    assert placed(built("a", "b"), on(nodes(n1=1, n2=1), held=2, unfit="n1")).stagings == {"a": "n2", "b": "n2"}
+
+
+# --- whatever is asked for
+
+NODES = ("n1", "n2", "n3")
+asked = st.lists(st.tuples(st.sampled_from(GpuRequirement), st.integers(1, 4), st.sampled_from("abcd "), st.booleans()))
+
+
+@given(
+    st.fixed_dictionaries(dict.fromkeys(NODES, st.integers(1, 8))),
+    asked,
+    st.frozensets(st.tuples(st.integers(0, 9).map("r{}".format), st.sampled_from(NODES))),
+    st.frozensets(st.sampled_from(NODES)),
+    st.none() | st.integers(0, 4),
+)
+def test_each_starts_where_it_is_staged_or_says_why_not(
+    gpus: dict[str, int],
+    wanted: list[tuple[GpuRequirement, int, str, bool]],
+    staged: frozenset[tuple[str, str]],
+    unfit: frozenset[str],
+    most: int | None,
+):
+    cluster = replace(nodes(**gpus), staged=staged, unfit=dict.fromkeys(unfit, DOWN), max_trainers=most)
+    requests = [
+        Request(f"r{i}", requirement, hours, unbuilt=None if hotkey == " " else ("t", hotkey))
+        for i, (requirement, hours, hotkey, _) in enumerate(wanted)
+    ]
+    found = place_staged(requests, seen(cluster), cluster)
+    assert found == place_staged(requests, seen(cluster), cluster)
+    assert sorted([*found.nodes, *found.waits]) == sorted(r.key for r in requests)
+    assert all(found.waits.values())
+    assert set(found.stagings) <= set(found.waits)
+    assert most is None or len(found.nodes) <= most
+    assert max(Counter(found.stagings.values()).values(), default=0) <= STAGINGS_PER_NODE
+    taken, builds = Counter[str](), Counter[tuple[str, str]]()
+    for request in requests:
+        if node := found.nodes.get(request.key):
+            assert (request.key, node) in staged
+            assert node not in unfit
+            assert request.unbuilt is None
+            taken[node] += request.requirement.gpus
+        if request.key in found.stagings and request.unbuilt:
+            builds[request.unbuilt] += 1
+    assert all(count <= gpus[node] for node, count in taken.items())
+    assert set(builds.values()) <= {1}
