@@ -17,7 +17,8 @@ from tourney_ray.core.models import Record, Sha1, Sha256
 from tourney_ray.core.quoting import shown
 from tourney_ray.effects.engine.build_bounds import bounded
 from tourney_ray.effects.engine.build_context import check_added, check_context, read_dockerfile
-from tourney_ray.effects.engine.build_steps import NOTES, Steps, remove_leftovers
+from tourney_ray.effects.engine.build_leftovers import remove_leftovers
+from tourney_ray.effects.engine.build_steps import Steps
 from tourney_ray.effects.engine.builder import GIB, KIND, TREE, Build, BuildLimits, require_builder
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.dockerfile import Dockerfile, parse
@@ -68,7 +69,6 @@ def build_image(
         if image_id is None:
             check_context(source, kind, limits.context_bytes, limits.context_entries)
             check_added(source, added(dockerfile))
-            remove_leftovers(engine, log.parent)
             image_id = _built(engine, kind, tree_hash, source, log, limits, bases)
         else:
             _check(engine, image_id, bases, limits)
@@ -87,13 +87,12 @@ def _built(
     engine: Engine, kind: str, tree_hash: str, source: Path, log: Path, limits: BuildLimits, bases: Mapping[str, str]
 ) -> str:
     """The id of the image, just built; nothing else of the build is left."""
-    with (
-        Steps(engine, log.with_suffix(NOTES)) as steps,
-        bounded(engine.facts, limits.mem_bytes, limits.pids, limits.cpus) as group,
-    ):
-        image_id = Build(engine, kind, tree_hash, source, log, limits, steps).run(group)
-        _check(engine, image_id, bases, limits, steps.image_bytes())
-        return image_id
+    with bounded(engine.facts, limits.mem_bytes, limits.pids, limits.cpus) as group:
+        remove_leftovers(engine, log.parent)
+        with Steps(engine, log) as steps:
+            image_id = Build(engine, kind, tree_hash, source, log, limits, steps).run(group)
+            _check(engine, image_id, bases, limits, steps.image_bytes())
+            return image_id
 
 
 def _find(engine: Engine, kind: str, tree_hash: str) -> str | None:

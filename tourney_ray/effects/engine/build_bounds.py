@@ -96,9 +96,23 @@ def _write(path: Path, words: int | str) -> None:
     path.write_text(str(words), encoding="ascii")
 
 
+def end_processes(group: str) -> None:
+    """Kill what runs in the group; raises `EngineDown` when something cannot be ended."""
+    _kill(_folders(group.strip("/")), time.monotonic() + GONE_S)
+
+
 def _end(folders: list[Path]) -> None:
     """Kill what is left in the group, then remove it; raises `EngineDown` when something cannot be ended."""
     until = time.monotonic() + GONE_S
+    _kill(folders, until)
+    for folder in folders:
+        for below in sorted(folder.rglob("*"), reverse=True):
+            if below.is_dir():
+                _remove(below, until)
+        _remove(folder, until)
+
+
+def _kill(folders: list[Path], until: float) -> None:
     while left := {pid for folder in folders for pid in _processes(folder)}:
         if time.monotonic() > until:
             raise EngineDown(f"process {min(left)} of a build cannot be ended", "look at that node")
@@ -106,11 +120,6 @@ def _end(folders: list[Path]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(AGAIN_S)
-    for folder in folders:
-        for below in sorted(folder.rglob("*"), reverse=True):
-            if below.is_dir():
-                _remove(below, until)
-        _remove(folder, until)
 
 
 def _processes(folder: Path) -> list[int]:

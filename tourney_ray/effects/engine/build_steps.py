@@ -1,8 +1,8 @@
-"""What the steps of a build leave on the engine, containers and images: found for certain, measured, removed.
+"""What the steps of one build make on the engine, containers and images: known for certain, and measured.
 
-Guarantee: only a build's own is ever touched. A container is its own by its control group. An image is when the builder
-has announced its id and it was not there when the build began: ids are digests of a moment and of a container, so that
-nobody can announce one that is another's. Names are left alone, and so is what has them.
+Guarantee: nothing of anybody else is taken for the build's own. A container is its own by its control group. An image
+is when it was made of such a container, or when the builder has announced its id and it was not there when the build
+began: ids are digests of a moment, too, so that nobody can announce one that is another's.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from docker.errors import APIError, NotFound
+from docker.errors import NotFound
 
-from tourney_ray.effects.engine.build_bounds import PARENT, is_bounded
+from tourney_ray.effects.engine.build_leftovers import NOTES, remove_images, steps_in, upper_folder
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.errors import EngineDown, ImageBuildFailed
 
-NOT_FOUND, CONFLICT = 404, 409
 ANNOUNCED = re.compile(rb" ---> ([0-9a-f]{12})\r?\n")
 LONGEST = 19
 """Bytes of an announcement."""
@@ -31,21 +30,19 @@ LONGEST = 19
 MOST_ANNOUNCED = 10_000
 """A build has some hundred steps at most; whoever prints more announcements keeps the engine busy with questions."""
 
-NOTES = ".steps"
-"""Ending of the file beside a build's log that holds the ids of its images for as long as they may be there."""
-
 
 class Steps:
     """The images and containers of one build, from before it begins. As a context: at its end the images are gone."""
 
-    def __init__(self, engine: Engine, notes: Path) -> None:
+    def __init__(self, engine: Engine, log: Path) -> None:
         self._engine = engine
-        self._place = notes
+        self._place = log.with_suffix(NOTES)
         self._notes: IO[str] | None = None
         self._before = frozenset[str]()
         self._heard: dict[bytes, str] = {}
         self._rest = b""
         self._images: dict[str, int] = {}
+        self._containers: set[str] = set()
 
     def __enter__(self) -> Self:
         """Remember what is there already."""
@@ -64,8 +61,7 @@ class Steps:
         """
         assert self._notes is not None
         with self._notes, contextlib.suppress(EngineDown):
-            remove_images(self._engine, list(self._images))
-            if error is None:
+            if not remove_images(self._engine, self._images, self._containers) and error is None:
                 self._notes.truncate(0)
 
     def hear(self, said: bytes) -> None:
@@ -90,7 +86,12 @@ class Steps:
 
         More files than `most_files` count as too many bytes.
         """
-        return sum(self._written(facts, most_bytes, most_files) for facts in _steps_in(self._engine, group))
+        steps = list(steps_in(self._engine, group))
+        for facts in steps:
+            if facts["Id"] not in self._containers:
+                self._containers.add(str(facts["Id"]))
+                self._note(str(facts["Id"]))
+        return sum(self._written(facts, most_bytes, most_files) for facts in steps)
 
     def _look(self, short: str) -> str:
         """The full id of an announced image; empty where it is none of this build's."""
@@ -103,16 +104,19 @@ class Steps:
                 below = int(self._engine.client.api.inspect_image(parent)["Size"]) if parent else 0
             except NotFound:
                 return ""
-        assert self._notes is not None
-        self._notes.write(f"{image_id}\n")
-        self._notes.flush()
+        self._note(image_id)
         self._images[image_id] = max(int(image["Size"]) - below, 0)
         return image_id
 
+    def _note(self, own_id: str) -> None:
+        """Leave word of what is the build's own to those who clean up when this process cannot."""
+        assert self._notes is not None
+        self._notes.write(f"{own_id}\n")
+        self._notes.flush()
+
     def _written(self, facts: Mapping[str, Any], most_bytes: int, most_files: int) -> int:
-        upper = (facts.get("GraphDriver", {}).get("Data") or {}).get("UpperDir")
-        if upper:
-            return folder_bytes(Path(upper), most_bytes, most_files)
+        if upper := upper_folder(facts):
+            return folder_bytes(upper, most_bytes, most_files)
         with translated("measuring a step of a build"):
             found: list[Any] = self._engine.client.api.containers(all=True, size=True, filters={"id": facts["Id"]})
         return max((int(one.get("SizeRw") or 0) for one in found), default=0)
@@ -142,83 +146,3 @@ def folder_bytes(folder: Path, most_bytes: int, most_files: int) -> int:
             if problem.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):  # it was removed at this very moment
                 raise
     return total
-
-
-def remove_leftovers(engine: Engine, folder: Path) -> None:
-    """Remove what builds have left that are over without having cleaned up: their watcher, or the engine, has died.
-
-    Theirs are the notes in `folder` that nobody holds.
-    """
-    remove_steps(engine)
-    for path in folder.glob(f"*{NOTES}"):
-        with _unless_held(path) as notes:
-            if notes is not None and (left := [line for line in notes.read().split() if line.startswith("sha256:")]):
-                remove_images(engine, left)
-                notes.truncate(0)
-
-
-def remove_images(engine: Engine, image_ids: list[str]) -> None:
-    """Remove those that nothing is made of and that have no name, the last first, with what was made of them."""
-    with translated("removing the images of a build's steps"):
-        listed: list[Any] = engine.client.api.images(all=True)
-        for image_id in _with_children(image_ids, {str(one["Id"]): str(one.get("ParentId") or "") for one in listed}):
-            try:
-                if not engine.client.api.inspect_image(image_id).get("RepoTags"):
-                    engine.client.api.remove_image(image_id, noprune=True)
-            except APIError as error:
-                if error.status_code not in (NOT_FOUND, CONFLICT):  # an image with a name is made of it
-                    raise
-
-
-def _with_children(image_ids: list[str], parents: Mapping[str, str]) -> list[str]:
-    """Those that are there, and all that were made of them, children before their parents."""
-    found = [image_id for image_id in image_ids if image_id in parents]
-    for image_id in found:
-        found += [child for child, parent in parents.items() if parent == image_id and child not in found]
-    depth = dict[str, int]()
-    for image_id in found:
-        above, depth[image_id] = parents[image_id], 0
-        while above in parents:
-            above, depth[image_id] = parents[above], depth[image_id] + 1
-    return sorted(found, key=lambda image_id: -depth[image_id])
-
-
-def remove_steps(engine: Engine, group: str = "") -> None:
-    """Remove the containers of steps: of the build in that group, and of all builds that are over.
-
-    The engine does it itself when a build is cancelled, a moment later; it does not when it dies meanwhile.
-    """
-    for facts in _steps_in(engine, group, over=True):
-        with translated("removing the containers of builds"):
-            try:
-                engine.client.api.remove_container(facts["Id"], force=True, v=True)
-            except APIError as error:
-                if error.status_code not in (NOT_FOUND, CONFLICT):  # the engine removes it at this very moment
-                    raise
-
-
-def _steps_in(engine: Engine, group: str, over: bool = False) -> Iterator[Mapping[str, Any]]:
-    """The steps of the build in that group; with `over`, those of all builds that are over, too."""
-    with translated("looking for the steps of builds"):
-        listed: list[Any] = engine.client.api.containers(all=True)
-    for one in listed:
-        with translated("looking at a step of a build"):
-            try:
-                facts: Mapping[str, Any] = engine.client.api.inspect_container(one["Id"])
-            except NotFound:
-                continue
-        parent = str(facts["HostConfig"]["CgroupParent"])
-        if parent.startswith(f"/{PARENT}/") and (parent == group or (over and not is_bounded(parent))):
-            yield facts
-
-
-@contextlib.contextmanager
-def _unless_held(path: Path) -> Generator[IO[str] | None]:
-    """The file, held; None while somebody else holds it."""
-    with path.open("r+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield file

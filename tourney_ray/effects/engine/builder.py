@@ -20,7 +20,8 @@ from pathlib import Path
 
 from tourney_ray.core.quoting import shown
 from tourney_ray.effects.contract import dockerfile_at
-from tourney_ray.effects.engine.build_steps import Steps, remove_steps
+from tourney_ray.effects.engine.build_leftovers import end_steps
+from tourney_ray.effects.engine.build_steps import Steps
 from tourney_ray.effects.engine.connection import OUT_OF_DISK, Engine, connect, translated
 from tourney_ray.errors import EngineDown, ImageBuildFailed, StorageUnavailable
 
@@ -122,7 +123,7 @@ class Build:
     def _clean_up(self, group: str) -> None:
         """Leave no container of a step behind; of an engine that has gone away, the next build does it."""
         with contextlib.suppress(EngineDown):
-            remove_steps(self._engine, group)
+            end_steps(self._engine, group)
 
     def _words(self, group: str, told: Path) -> list[str]:
         choice = self._limits
@@ -157,7 +158,9 @@ class Build:
     def _heard_all(self, builder: subprocess.Popen[bytes], patience_s: float) -> bool:
         """Keep what it says next; whether it has said everything."""
         assert builder.stdout is not None
-        if not select.select([builder.stdout], [], [], patience_s)[0]:
+        poll = select.poll()
+        poll.register(builder.stdout, select.POLLIN)
+        if not poll.poll(patience_s * 1000):
             return False
         said = os.read(builder.stdout.fileno(), CHUNK)
         if self._log.stat().st_size > LOG_BYTES:
