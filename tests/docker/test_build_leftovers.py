@@ -87,7 +87,7 @@ def test_whoever_announces_without_end_fails(yard: Yard) -> None:
 
 
 def test_a_flood_of_words_hides_no_image(yard: Yard) -> None:
-    flood = "RUN yes | head -c 3000000; printf ' ---> 12345'; false\n"
+    flood = "RUN python3 -c \"print('words ' * 500_000, end=' ---> 12345')\"; false\n"
     before = {one["Id"] for one in yard.engine.client.api.images(all=True)}
     with pytest.raises(ImageBuildFailed, match="non-zero code: 1"):
         yard.build(f"{BASE}ENV A=1\n{flood}")

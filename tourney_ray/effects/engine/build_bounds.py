@@ -40,6 +40,7 @@ def bounded(facts: EngineFacts, mem_bytes: int, pids: int, cpus: float) -> Gener
     try:
         _make(facts.cgroup_version, name, mem_bytes, pids, min(cpus, facts.cpus))
     except OSError as problem:
+        _end(_folders(name))
         raise EngineDown(
             f"builds cannot be bounded: {problem}", "run Ray as root on this node, with control groups mounted"
         ) from problem

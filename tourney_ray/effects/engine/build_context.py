@@ -17,7 +17,9 @@ from tourney_ray.effects.contract import dockerfile_at
 from tourney_ray.effects.engine.dockerfile_demands import Added
 from tourney_ray.errors import ImageBuildFailed
 
-DOCKERFILE_BYTES = 256 * 1024
+DOCKERFILE_BYTES = 64 * 1024
+"""The engine's own time with a long word grows with the square of its length."""
+
 IGNORED_BYTES = 16 * 1024
 """Of `.dockerignore`: the command line tool holds each of its patterns against every file."""
 
@@ -50,10 +52,10 @@ def check_context(source: Path, kind: str, most_bytes: int, most_entries: int) -
             raise ImageBuildFailed(f"{name} is not a plain file")
         if (source / name).stat().st_size > IGNORED_BYTES:
             raise ImageBuildFailed(f"{name} has more than {IGNORED_BYTES // 1024} KiB")
-    entries = size = 0
-    for entry in _entries(source):
-        entries, size = entries + 1, size + entry.stat(follow_symlinks=False).st_size
-        if entries > most_entries:
+    size = 0
+    for count, entry in enumerate(_entries(source), 1):
+        size += 0 if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
+        if count > most_entries:
             raise ImageBuildFailed(f"the repository has more than {most_entries} files and folders")
         if size > most_bytes:
             raise ImageBuildFailed(f"the repository has more than {most_bytes / 2**30:.1f} GiB")

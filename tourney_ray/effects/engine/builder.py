@@ -45,9 +45,7 @@ STEP = re.compile(r"^Step (\d+/\d+) : (.*)$", re.MULTILINE)
 """How the builder announces a step."""
 
 GONE = re.compile(r"cannot connect to the docker daemon|error during connect|EOF$|connection reset", re.IGNORECASE)
-MINERS = re.compile(
-    r"returned a non-zero code: \d+$|did not complete successfully|dockerfile parse error", re.IGNORECASE
-)
+MINERS = re.compile(r"returned a non-zero code: \d+$|dockerfile parse error", re.IGNORECASE)
 """The last line where a step failed, or there is none such: what it quotes is the miner's own text."""
 
 FILE_TOO_LARGE = "returned a non-zero code: 153"
