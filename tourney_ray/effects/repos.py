@@ -196,6 +196,8 @@ class _Fetch:
             raise self._rejected(f"has {len(entries)} files, more than {self.store.file_cap}")
         if (size := sum(entry.size for entry in entries)) > self.store.byte_cap:
             raise self._rejected(f"has {size} bytes of files, more than {self.store.byte_cap}")
+        if _folders(entries, self.store.file_cap) > self.store.file_cap:
+            raise self._rejected(f"has more than {self.store.file_cap} folders")
         for entry in entries:
             if entry.mode == "160000":
                 raise self._rejected(f"{shown(entry.path)} is a submodule, which is not fetched")
@@ -225,3 +227,16 @@ class _Fetch:
 
     def _rejected(self, reason: str) -> RepoRejected:
         return RepoRejected(f"{shown(self.repo)} at {shown(self.ref)}: {reason}")
+
+
+def _folders(entries: list[TreeEntry], enough: int) -> int:
+    """How many folders these files lie in, counted up to some more than `enough`: one tree may be named many times."""
+    found: set[bytes] = set()
+    for entry in entries:
+        folder = entry.path.rpartition(b"/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition(b"/")[0]
+        if len(found) > enough:
+            break
+    return len(found)
