@@ -17,11 +17,12 @@ from docker.errors import APIError, ImageNotFound
 
 from tourney_ray.core.holdings import Holdings
 from tourney_ray.core.quoting import shown
-from tourney_ray.effects.engine.builder import CONFLICT, KIND, TREE
+from tourney_ray.effects.engine.builder import KIND, TREE
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.retention import Item, Mark, Swept, sweep
 
+CONFLICT = 409
 TREE_HASH = re.compile(r"[0-9a-f]{40}")
 KINDS = ("text", "image")
 NEVER = "0001-"
