@@ -418,6 +418,25 @@ def test_files_that_others_have_as_well_take_no_room(node: Node):
     assert model.exists()
 
 
+def test_a_tree_as_deep_as_a_stranger_can_make_it_is_measured_and_goes(node: Node):
+    tree = node.put(f"repos/trees/{'a' * 40}", OLDER)
+    folder = os.open(tree, os.O_RDONLY)
+    for _ in range(500):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    file = os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=folder)
+    os.write(file, b"x" * 4 * KIB)
+    os.close(file)
+    os.symlink("/etc", "link", dir_fd=folder)
+    os.close(folder)
+    age(tree, OLDER)
+    assert room_of(tree) == 12 * KIB
+    assert sweep_caches(node.caches, mark(), 0).freed_bytes == 12 * KIB
+    assert node.left() == set()
+
+
 def test_what_was_never_finished_goes_after_a_day(node: Node):
     long_ago = ["cache/.task-1.staged", "checkouts/.removed-x", "repos/work/abc"]
     for name in (*long_ago, "cache/.task-2.staged", "cache/.task-1.lock"):

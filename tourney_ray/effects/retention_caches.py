@@ -5,6 +5,7 @@ Guarantee: a folder disappears whole and at once. Folders of the operator's own 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -107,17 +108,20 @@ def _item(what: str, path: Path) -> Item | None:
 
 def room_of(path: Path) -> int:
     """Bytes that the disk has back when a file or folder is removed: without files that have other names as well."""
-    if not path.is_dir():
-        return _own_room(str(path))
-    inside = os.fwalk(path, follow_symlinks=False)
-    return sum(_own_room(name, descriptor) for _, _, files, descriptor in inside for name in files)
+    if path.is_symlink() or not path.is_dir():
+        return _own_room(path.lstat())
+    total, pending = 0, [str(path)]
+    while pending:
+        with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    total += _own_room(entry.stat(follow_symlinks=False))
+    return total
 
 
-def _own_room(name: str, folder: int | None = None) -> int:
-    try:
-        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:  # whoever makes the folder goes on meanwhile
-        return 0
+def _own_room(facts: os.stat_result) -> int:
     return facts.st_blocks * BLOCK if facts.st_nlink == 1 else 0
 
 
