@@ -178,3 +178,26 @@ def test_paths_of_another_type_are_a_complaint_like_any_other(tmp_path: Path, wr
 def test_a_file_that_is_not_there_or_a_folder_is_named(tmp_path: Path) -> None:
     assert complaint(tmp_path / "gone.toml") == "No such file or directory"
     assert complaint(tmp_path) == "Is a directory"
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [("", "state/data/artifacts"), ('artifacts = "kept"\n', "kept"), ('artifacts = "/kept"\n', "/kept")],
+)
+def test_artifacts_lie_in_a_folder(tmp_path: Path, given: str, place: str) -> None:
+    assert load_settings(write(tmp_path, given + SMALL)).artifacts_at == str(tmp_path / place)
+
+
+def test_artifacts_lie_elsewhere(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, 'artifacts = "s3://bucket/folder"\n' + SMALL))
+    assert settings.artifacts_at == "s3://bucket/folder"
+
+
+def test_artifacts_do_not_lie_where_ray_deletes(tmp_path: Path) -> None:
+    text = 'artifacts = "/tmp/working_dir_files/kept"\n' + SMALL
+    assert complaint(write(tmp_path, text)).startswith("artifacts lies in /tmp/working_dir_files/kept, a copy")
+
+
+@pytest.mark.parametrize("limit", ["-1", "inf", "nan"])
+def test_a_limit_is_a_number_that_can_be_reached(tmp_path: Path, limit: str) -> None:
+    assert "retention.caches_gib" in complaint(write(tmp_path, SMALL + f"[retention]\ncaches_gib = {limit}\n"))

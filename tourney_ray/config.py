@@ -81,6 +81,20 @@ class Sandbox(Record):
     build_deadline_s: float = Field(default=3600.0, gt=0)
 
 
+class Retention(Record):
+    """How much each node keeps, GiB (2³⁰ bytes). Beyond it the oldest goes, but never what a tournament needs.
+
+    The defaults together fit the disks of cluster.yaml: 2 TB on workers; 500 GB on the head, which has no images.
+    """
+
+    images_gib: float = Field(default=300.0, ge=0, allow_inf_nan=False)
+    """Images built for miners, without the layers that they share."""
+    caches_gib: float = Field(default=100.0, ge=0, allow_inf_nan=False)
+    """What can be had again: copies of task data, checked-out checkpoints, fetched repositories, logs of builds."""
+    artifacts_gib: float = Field(default=200.0, ge=0, allow_inf_nan=False)
+    """Outputs, logs and records in the store of artifacts: of the whole store, where that is elsewhere."""
+
+
 class ClusterChoice(Record):
     """Which Ray cluster to use and how much of it."""
 
@@ -96,6 +110,9 @@ class Settings(Record):
     """Of the driver in the cluster: two drivers of one name are one."""
     state: Path
     """Folder of the journal, the seeds and the checkpoints; on a local disk of the head node."""
+    artifacts: str = ""
+    """Where outputs, logs and records are kept: a folder, or a URI such as `s3://bucket/folder`, the same on all
+    nodes. Empty: the folder `data/artifacts` of `state`."""
     types: tuple[TournamentType, ...] = Field(default=(TournamentType.TEXT,), min_length=1)
     endless: bool = False
     """Whether tournaments follow each other, `tournament_interval_hours` apart, or one of each type is run."""
@@ -105,6 +122,7 @@ class Settings(Record):
     base_contestants: dict[TournamentType, BaseContestant] = Field(default_factory=dict[TournamentType, BaseContestant])
     repositories: Repositories = Repositories()
     sandbox: Sandbox = Sandbox()
+    retention: Retention = Retention()
     cluster: ClusterChoice = ClusterChoice()
     rules: Rules = Rules()
     """A table may name a `preset` beside the fields in which it differs from that."""
@@ -128,6 +146,11 @@ class Settings(Record):
         """Root of models, data sets, tests and checkpoints."""
         return self.state / "data"
 
+    @property
+    def artifacts_at(self) -> str:
+        """Path or URI of the store of artifacts."""
+        return self.artifacts or str(self.data / "artifacts")
+
 
 def load_settings(path: Path) -> Settings:
     """The settings in a TOML file, relative paths taken from its folder; `ConfigError` names all faults in a line."""
@@ -141,10 +164,11 @@ def load_settings(path: Path) -> Settings:
         settings = Settings.model_validate(_absolute(document, path.resolve().parent))
     except ValidationError as error:
         raise ConfigError(f"{path}: {spell_validation(error)}", "docs/tournament.example.toml has every key") from error
-    if JOB_FOLDER in settings.state.parts:
-        raise ConfigError(
-            f"{path}: state lies in {settings.state}, a copy that Ray deletes", "give `state` an absolute path"
-        )
+    for key, place in (("state", settings.state), ("artifacts", Path(settings.artifacts_at))):
+        if JOB_FOLDER in place.parts:
+            raise ConfigError(
+                f"{path}: {key} lies in {place}, a copy that Ray deletes", f"give `{key}` an absolute path"
+            )
     return settings
 
 
@@ -156,7 +180,8 @@ def spell_validation(error: ValidationError) -> str:
 
 def _absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The document with its files taken from `folder` where they are relative."""
-    result = _with_paths(document, ("state",), folder)
+    local = ("artifacts",) if document.get("artifacts") and "://" not in str(document["artifacts"]) else ()
+    result = _with_paths(document, ("state", *local), folder)
     for table, keys in PATHS.items():
         if isinstance(result.get(table), dict):
             result[table] = _with_paths(result[table], keys, folder)

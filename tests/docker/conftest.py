@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import skip_or_fail
 from tests.docker.bench import Bench
 from tests.docker.engine import PrivateEngine, private_engine, why_not
+from tests.docker.yard import Yard, clean_yard
 from tourney_ray.effects.engine.connection import Engine, connect
 from tourney_ray.samples.base_image import ensure_base_image
 
@@ -46,6 +47,14 @@ def bench(engine: Engine, tiny: str, tmp_path: Path) -> Generator[Bench]:
     bench = Bench(engine, tmp_path)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def yard(engine: Engine, tiny: str, tmp_path: Path) -> Generator[Yard]:
+    """A place to build in; whatever a build leaves fails the test."""
+    del tiny
+    with clean_yard(engine, tmp_path) as yard:
+        yield yard
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from tourney_ray.config import BaseContestant, ClusterChoice, Registry, Repositories, Sandbox, Settings, load_settings
+from tourney_ray.config import (
+    BaseContestant,
+    ClusterChoice,
+    Registry,
+    Repositories,
+    Retention,
+    Sandbox,
+    Settings,
+    load_settings,
+)
 from tourney_ray.driver.work import KINDS
 from tourney_ray.evaluation.worker import KINDS as EVALUATED
 
@@ -24,5 +33,6 @@ def test_it_loads_and_draws_only_what_can_be_evaluated() -> None:
 def test_it_names_every_key() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     named = set(re.findall(r"^(?:# )?(\w+) = ", text, re.MULTILINE)) | set(re.findall(r"^\[(\w+)", text, re.MULTILINE))
-    models: list[type[BaseModel]] = [Settings, Registry, Repositories, Sandbox, ClusterChoice, BaseContestant]
+    tables: list[type[BaseModel]] = [Registry, Repositories, Sandbox, Retention, ClusterChoice, BaseContestant]
+    models: list[type[BaseModel]] = [Settings, *tables]
     assert {field for model in models for field in model.model_fields} <= named

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +29,7 @@ from tourney_ray.core.leases import Cluster
 from tourney_ray.driver import actor
 from tourney_ray.driver.actor import Driver
 from tourney_ray.driver.loop import Outcome
+from tourney_ray.effects.retention import NodeSwept, Swept
 from tourney_ray.errors import NotAllowed, NotFound, StorageUnavailable
 from tourney_ray.store.journal import Journal
 
@@ -67,10 +69,28 @@ class NoRay:
             self._report(Outcome(command.command_id, (created,)))
 
 
+@dataclass
+class Nodes:
+    """Nodes that are swept as a test says; `asked` holds every question."""
+
+    sweep: Callable[[], Awaitable[list[NodeSwept]]] | None = None
+    asked: list[bool] = field(default_factory=list[bool])
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, _settings: Settings, _namespace: str, dry_run: bool) -> list[NodeSwept]:
+        self.asked.append(dry_run)
+        self.begun.set()
+        return await self.sweep() if self.sweep else [NodeSwept(node="n1")]
+
+
 @pytest.fixture(autouse=True)
-def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    """In place of Ray."""
+    nodes = Nodes()
     monkeypatch.setattr(actor, "RayDispatcher", NoRay)
+    monkeypatch.setattr(actor, "sweep_nodes", nodes)
     monkeypatch.setattr(actor, "STORAGE_PAUSE_S", 0.01)
+    return nodes
 
 
 async def test_a_follower_gets_what_is_recorded_and_why_it_waits(settings: Settings) -> None:
@@ -278,6 +298,74 @@ async def test_a_trouble_is_told_while_its_command_is_wanted(settings: Settings)
     NoRay.latest.troubles = {"ask/text-1/1": "no registry", "release/long-ago": "its node was lost"}
     assert (await driver.follow(0)).waits["ask/text-1/1"] == "no registry"
     assert "release/long-ago" not in (await driver.follow(0)).waits
+    await driver.stop()
+
+
+# --- what is left of tournaments
+
+
+async def test_what_is_needed_is_asked_of_the_state(settings: Settings) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    assert (await driver.holdings()).trees == frozenset()
+    await driver.stop()
+
+
+async def test_the_nodes_are_swept_when_asked_and_when_a_tournament_is_over(settings: Settings, nodes: Nodes) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    assert await driver.gc(dry_run=True) == [NodeSwept(node="n1")]
+    nodes.begun.clear()
+    await driver.act(CANCEL)
+    await nodes.begun.wait()
+    assert nodes.asked == [True, False]
+    await driver.stop()
+
+
+async def test_what_keeps_nodes_from_being_swept_is_logged_and_stops_nothing(
+    settings: Settings, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> list[NodeSwept]:
+        raise KeyError("no cluster")
+
+    nodes.sweep = broken
+    driver = Driver(settings)
+    await driver.follow(0)
+    await driver.act(CANCEL)
+    await nodes.begun.wait()
+    assert (await driver.follow(2, wait_s=0.01)).halted == ""
+    assert "the nodes could not be swept" in caplog.text
+    await driver.stop()
+
+
+async def test_the_trouble_of_one_node_is_logged(
+    settings: Settings, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def troubled() -> list[NodeSwept]:
+        images = Swept(what="images", trouble="no engine")
+        return [NodeSwept(node="n1", swept=(images,)), NodeSwept(node="n2", trouble="it is gone")]
+
+    nodes.sweep = troubled
+    driver = Driver(settings)
+    await driver.follow(0)
+    await driver.act(CANCEL)
+    await nodes.begun.wait()
+    await driver.follow(2, wait_s=0.01)
+    assert "n1 was not swept to the end: no engine" in caplog.text
+    assert "n2 was not swept to the end: it is gone" in caplog.text
+    await driver.stop()
+
+
+async def test_a_driver_that_stops_waits_for_no_sweep(settings: Settings, nodes: Nodes) -> None:
+    async def endless() -> list[NodeSwept]:
+        await asyncio.Event().wait()
+        return []
+
+    nodes.sweep = endless
+    driver = Driver(settings)
+    await driver.follow(0)
+    await driver.act(CANCEL)
+    await nodes.begun.wait()
     await driver.stop()
 
 

@@ -230,6 +230,14 @@ def test_too_many_files(store: RepoStore, repo: Path) -> None:
     assert "has 3 files, more than 2" in rejection(replace(store, file_cap=2), str(repo), head(repo))
 
 
+def test_too_many_folders(store: RepoStore, repo: Path) -> None:
+    """One tree named many times over is small to fetch, and millions of folders on a disk."""
+    (repo / "a/b/c/d/e").mkdir(parents=True)
+    (repo / "a/b/c/d/e/x").touch()
+    commit = commit_all(repo)
+    assert "has more than 4 folders" in rejection(replace(store, file_cap=4), str(repo), commit)
+
+
 def test_too_many_bytes_of_files_that_compress_well(store: RepoStore, repo: Path) -> None:
     (repo / "zeros").write_bytes(bytes(8 * 2**20))
     commit = commit_all(repo)

@@ -12,6 +12,8 @@ import click
 
 from tourney_ray import __version__
 from tourney_ray.cli.acts import cancel, fence, reopen, retry
+from tourney_ray.cli.artifacts import checkout, provenance
+from tourney_ray.cli.gc import gc
 from tourney_ray.cli.images import images
 from tourney_ray.errors import TourneyError, UserError
 
@@ -133,7 +135,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
     run_evaluate(as_json, **options)
 
 
-for _command in (cancel, retry, reopen, fence, images):
+for _command in (cancel, retry, reopen, fence, images, gc, checkout, provenance):
     cli.add_command(_command)
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
-from tourney_ray.core.events import Act, AttemptRunning
+from tourney_ray.core.events import Act, AttemptRunning, TournamentCancelled, TournamentCompleted
+from tourney_ray.core.holdings import Holdings, holdings
 from tourney_ray.core.models import AttemptStatus
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import State
@@ -26,6 +27,9 @@ from tourney_ray.driver import work
 from tourney_ray.driver.acts import Deed
 from tourney_ray.driver.dispatch import RayDispatcher
 from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.driver.sweeping import Sweeper
+from tourney_ray.driver.tasks import sweep_nodes
+from tourney_ray.effects.retention import NodeSwept
 from tourney_ray.errors import InUse, NotAllowed, PlatformFault
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.queries import query
@@ -75,6 +79,7 @@ class Driver:
         self._inbox: asyncio.Queue[Outcome | Deed] = asyncio.Queue()
         self._news = asyncio.Condition()
         self._halted = self._storage = ""
+        self._sweeper = Sweeper(lambda: self.gc(dry_run=False))
         self._tails: dict[str, str] = {}
         self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
         self._dispatcher.on_defect = self._halt
@@ -138,6 +143,14 @@ class Driver:
         """Those of the attempts that hold GPUs at this moment; a node asks before it removes a container."""
         return [attempt_id for attempt_id in attempt_ids if attempt_id in self._journal.state.leases]
 
+    async def holdings(self) -> Holdings:
+        """What nobody may remove at this moment; a node asks before it removes anything."""
+        return holdings(self._journal.state)
+
+    async def gc(self, dry_run: bool) -> list[NodeSwept]:
+        """What came of bringing every node below its limits; with `dry_run`, what would come of it."""
+        return await sweep_nodes(self._settings, NAMESPACE, dry_run)
+
     async def tail(self, attempt_id: str) -> str:
         """The end of an attempt's log, as far as this driver has heard of it; empty when it has not."""
         return self._tails.get(attempt_id, "")
@@ -146,7 +159,7 @@ class Driver:
         """Stop stepping, close the journal and ask the autoscaler for nothing; trainings end with their watchers."""
         self._dispatcher.announce(())
         self._stepping.cancel()
-        await asyncio.gather(self._stepping, return_exceptions=True)
+        await asyncio.gather(self._stepping, self._sweeper.stop(), return_exceptions=True)
         self._journal.close()
 
     async def _run(self) -> None:
@@ -158,7 +171,10 @@ class Driver:
             except PlatformFault as fault:
                 await self._wait_for_storage(fault)
                 wake_at = work.utc_now()
-            self._entries += self._journal.entries(after=len(self._entries))
+            news = list(self._journal.entries(after=len(self._entries)))
+            self._entries += news
+            if any(isinstance(entry.fact, TournamentCompleted | TournamentCancelled) for entry in news):
+                self._sweeper.begin()
             await self._tell()
             letters = await self._next(wake_at)
 

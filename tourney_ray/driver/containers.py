@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tourney_ray.config import Settings
 from tourney_ray.core.models import TrainingOutcome, TrainingSpec
+from tourney_ray.driver.folders import artifact_store
 from tourney_ray.driver.stage import known_image, task_cache
 from tourney_ray.effects import contract
 from tourney_ray.effects.artifacts import ArtifactStore
@@ -42,7 +43,7 @@ def collect(settings: Settings, spec: TrainingSpec, ran: Ran) -> TrainingOutcome
 
     Raises `PlatformFault` where it cannot be kept.
     """
-    store = ArtifactStore(str(settings.data / "artifacts"))
+    store = artifact_store(settings)
     folder = AttemptFolder(_work(settings), spec)
     with folder.held():
         if kept := folder.outcome():

@@ -15,8 +15,8 @@ from typing import Protocol
 from tourney_ray.config import Settings
 from tourney_ray.core.events import ImageBuilt
 from tourney_ray.core.models import Blame, Failed, Record, TrainingSpec
+from tourney_ray.driver.folders import artifact_store
 from tourney_ray.effects import contract
-from tourney_ray.effects.artifacts import ArtifactStore
 from tourney_ray.effects.carried import have
 from tourney_ray.effects.engine.build import BuiltImage, build_image
 from tourney_ray.effects.engine.builder import BuildLimits
@@ -137,7 +137,7 @@ def _failed(settings: Settings, spec: TrainingSpec, fault: ImageBuildFailed) -> 
     record = provenance_of(spec).model_copy(
         update={"fault": Fault(blame=Blame.MINER, kind=fault.kind, reason=fault.message)}
     )
-    digest = keep(ArtifactStore(str(settings.data / "artifacts")), record)
+    digest = keep(artifact_store(settings), record)
     return Failed(
         blame=Blame.MINER,
         kind=fault.kind,

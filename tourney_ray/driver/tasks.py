@@ -5,11 +5,12 @@ Every task has `max_retries=0`: what is done again, and at whose cost, is decide
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayError
@@ -18,12 +19,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import Train
 from tourney_ray.core.events import ImageBuilt
+from tourney_ray.core.holdings import Holdings
 from tourney_ray.core.models import Failed, TrainingOutcome, TrainingSpec
 from tourney_ray.driver import work
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.stage import Staged
+from tourney_ray.driver.sweeping import sweep_node
 from tourney_ray.effects.ports import Place
 from tourney_ray.effects.ran import Ran
+from tourney_ray.effects.retention import NodeSwept
 from tourney_ray.errors import InputsMissing, PlatformFault
 
 HEAD = "node:__internal_head__"
@@ -69,6 +73,19 @@ class Leases:
     def __call__(self, attempt_ids: Collection[str]) -> Collection[str]:
         """Those that do, at this moment."""
         return ray.get(ray.get_actor(self.driver, self.namespace).leased.remote(list(attempt_ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Asks the driver, by its name, what nobody may remove; pickled into the task."""
+
+    driver: str
+    namespace: str
+
+    def __call__(self) -> Holdings:
+        """What that is at this moment."""
+        driver: Any = ray.get_actor(self.driver, self.namespace)
+        return cast("Holdings", ray.get(driver.holdings.remote()))
 
 
 def train(settings: Settings, command: Train, gpus: int, reporter: Reporter) -> TrainingOutcome | Ran:
@@ -129,7 +146,7 @@ REMOTE: dict[Callable[..., Any], Any] = {
     function: ray.remote(function)
     for function in (
         *(work.vet_repository, work.ask_and_vet, work.prepare, work.sent_files, work.sent_image),
-        *(work.collect, work.sent_objects, work.reap, work.release, bring, stage, train),
+        *(work.collect, work.sent_objects, work.reap, work.release, bring, stage, train, sweep_node),
     )
 }
 """Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""
@@ -144,3 +161,22 @@ def on_node(function: Callable[..., Any], name: str, node: str, **how: Any) -> A
 def on_head(function: Callable[..., Any], name: str, **how: Any) -> Any:
     """The task where the driver's files lie."""
     return REMOTE[function].options(name=name, num_cpus=0, max_retries=0, resources=ON_THE_HEAD, **how)
+
+
+async def sweep_nodes(settings: Settings, namespace: str, dry_run: bool) -> list[NodeSwept]:
+    """What came of bringing every node of the cluster below its limits, all at once; a node's trouble is told as such.
+
+    A folder of artifacts is swept on each node, in case it is the node's own; what lies elsewhere, on the head alone.
+    """
+    nodes = {str(n["NodeID"]): HEAD in n["Resources"] for n in ray.nodes() if n["Alive"]}
+    everywhere, needs = "://" not in settings.artifacts_at, Needs(settings.name, namespace)
+    sweeps = [_swept(node, settings, needs, everywhere or is_head, dry_run) for node, is_head in sorted(nodes.items())]
+    return list(await asyncio.gather(*sweeps))
+
+
+async def _swept(node: str, settings: Settings, needs: Needs, with_artifacts: bool, dry_run: bool) -> NodeSwept:
+    try:
+        task = on_node(sweep_node, f"gc/{node}", node)
+        return NodeSwept(node=node, swept=await task.remote(settings, needs, with_artifacts, dry_run))
+    except RayError as error:
+        return NodeSwept(node=node, trouble=fault(error)[1])

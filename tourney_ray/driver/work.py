@@ -33,9 +33,10 @@ from tourney_ray.core.models import (
 )
 from tourney_ray.core.tasks import TaskRequest
 from tourney_ray.driver import containers, stage as staging
+from tourney_ray.driver.folders import artifact_store, checkouts_folder, repo_store
 from tourney_ray.driver.stage import Carrier, Staged, tree_path
 from tourney_ray.effects import kept_elsewhere
-from tourney_ray.effects.artifacts import ArtifactStore, checked_out
+from tourney_ray.effects.artifacts import checked_out
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.carried import sent
 from tourney_ray.effects.engine.connection import connect
@@ -46,7 +47,6 @@ from tourney_ray.effects.kept_elsewhere import have_objects
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.ran import Ran
-from tourney_ray.effects.repos import RepoStore
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
@@ -81,8 +81,12 @@ def check_playable(settings: Settings) -> None:
 
 
 def check_registry(settings: Settings) -> None:
-    """Read the operator's files once before anything starts; raises `ConfigError` for one that cannot be read."""
+    """Read the operator's files once before anything starts; raises `ConfigError` for one that cannot be read.
+
+    Or for a place of artifacts that nobody knows.
+    """
     licence_policy(settings)
+    artifact_store(settings)
     MinersFile(settings.registry.miners).miners()
     TransfersFile(settings.registry.transfers).transfers()
 
@@ -158,12 +162,12 @@ def sent_image(settings: Settings, image_id: str) -> Iterator[bytes]:
 
 def sent_objects(settings: Settings, record: str) -> Iterator[bytes]:
     """What an attempt left in this node's store, in pieces, by its record; raises `PlatformFault`."""
-    yield from kept_elsewhere.sent_objects(ArtifactStore(str(settings.data / "artifacts")), record)
+    yield from kept_elsewhere.sent_objects(artifact_store(settings), record)
 
 
 def bring(settings: Settings, record: str, send: Callable[[], Iterator[bytes]]) -> None:
     """Have in this node's store what an attempt left elsewhere; raises `PlatformFault`."""
-    have_objects(ArtifactStore(str(settings.data / "artifacts")), record, send)
+    have_objects(artifact_store(settings), record, send)
 
 
 def train(settings: Settings, spec: TrainingSpec, place: Place, news: News) -> TrainingOutcome | Ran:
@@ -219,8 +223,8 @@ class EvaluatorWorker:
     def __init__(self, settings: Settings) -> None:
         from tourney_ray.evaluation.worker import WarmEvaluator
 
-        self._checkouts = settings.data / "checkouts"
-        self._store = ArtifactStore(str(settings.data / "artifacts"))
+        self._checkouts = checkouts_folder(settings)
+        self._store = artifact_store(settings)
         self._evaluator = WarmEvaluator(settings.data)
 
     def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
@@ -237,18 +241,13 @@ def sandbox(settings: Settings) -> SandboxTrainer:
     kind = settings.sandbox.kind
     if kind == "docker":
         raise ConfigError("this tournament is held in containers", "set sandbox.kind for one without")
-    return SandboxTrainer(settings.data, settings.state / "work", sample_tree_hashes(), kind)
+    store = artifact_store(settings)
+    return SandboxTrainer(settings.data, settings.state / "work", sample_tree_hashes(), kind, store=store)
 
 
 def sandbox_warning(settings: Settings) -> str:
     """One line that whoever starts trainings has to read; empty when they are isolated."""
     return "" if settings.sandbox.kind == "docker" else sandbox(settings).warning
-
-
-def repo_store(settings: Settings) -> RepoStore:
-    """The fetched trees of this node."""
-    choice = settings.repositories
-    return RepoStore(settings.state / "repos", choice.allowed_hosts, choice.allow_file, choice.deadline_s)
 
 
 def utc_now() -> datetime:

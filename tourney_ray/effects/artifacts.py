@@ -95,10 +95,11 @@ class ArtifactStore:
         except ValueError as error:
             raise StorageUnavailable(f"object {digest} in {self.uri} is not a folder's: {error}") from error
 
-    def checkout(self, digest: str, target: Path) -> Path:
+    def checkout(self, digest: str, target: Path, share: bool = True) -> Path:
         """The folder `digest` as `target`, which must not be there yet: every byte checked, for reading only.
 
-        A store on the same file system shares its files with the folder. Raises `StorageUnavailable`.
+        With `share` a store on the same file system shares its files with the folder: whoever may change them there
+        would spoil the store. Raises `StorageUnavailable`.
         """
         manifest = self.manifest(digest)
         if target.exists():
@@ -108,7 +109,7 @@ class ArtifactStore:
             with self._doing(f"{digest} could not be checked out to {target}"):
                 staged.mkdir(parents=True, mode=0o700)
                 for file in manifest.files:
-                    self._place(file, staged)
+                    self._place(file, staged, share)
                 staged.rename(target)
         finally:
             remove_tree(staged)
@@ -134,7 +135,10 @@ class ArtifactStore:
             yield from self._objects.list()
 
     def remove(self, name: str, unless_after: datetime | None = None) -> int:
-        """Remove an object unless it was kept again after that moment; the bytes freed, 0 where it is gone or stays."""
+        """Remove an object unless it was kept again after that moment; the bytes freed, 0 where it is gone or stays.
+
+        In a folder of this machine nobody can keep it again meanwhile; elsewhere the moment has to lie well before now.
+        """
         with self._doing(f"object {name} could not be removed"):
             return self._objects.remove(name, unless_after)
 
@@ -143,11 +147,11 @@ class ArtifactStore:
             digest, size = self._objects.put(lambda: pieces(file.fileno()))
         return ManifestFile(path=name, sha256=digest, bytes=size)
 
-    def _place(self, file: ManifestFile, folder: Path) -> None:
-        """Check an object and put it at its path, as a link where that can be."""
+    def _place(self, file: ManifestFile, folder: Path, share: bool) -> None:
+        """Check an object and put it at its path, with `share` as a link where that can be."""
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if (own := self._objects.path(file.sha256)) and _linked(own, target):
+        if share and (own := self._objects.path(file.sha256)) and _linked(own, target):
             self._check(file)
             return
         with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:

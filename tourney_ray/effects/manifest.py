@@ -41,6 +41,10 @@ class Manifest(Record):
         """Of all files together."""
         return sum(file.bytes for file in self.files)
 
+    def names(self) -> list[str]:
+        """Digests of its files, each once."""
+        return list(dict.fromkeys(file.sha256 for file in self.files))
+
     def content(self) -> bytes:
         """The manifest as it is kept: JSON without spaces, in ASCII, keys in a fixed order."""
         return self.model_dump_json(ensure_ascii=True).encode("ascii")

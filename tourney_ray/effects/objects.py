@@ -17,11 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.manifest import DIGEST
 from tourney_ray.effects.pieces import Read, hash_piece
 
 STAGED = "staged"
 OBJECTS = "objects"
+LOCK = "lock"
+BLOCK = 512
+"""The unit in which a file system tells what a file takes up."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class StoredObject:
 
     name: str
     bytes: int
+    """Room that it takes up: without its holes, where the place leaves them out."""
     modified: datetime
 
 
@@ -63,7 +68,11 @@ class Objects(Protocol):
 
 @dataclass(frozen=True)
 class LocalObjects:
-    """Objects in a folder of this machine: files 0400, folders 0700."""
+    """Objects in a folder of this machine: files 0400, folders 0700.
+
+    To count on an object that is there and to remove an old one are done under one lock, so that none is removed that
+    was counted on just now.
+    """
 
     root: Path
 
@@ -82,12 +91,12 @@ class LocalObjects:
         target = self._target(digest)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.chmod(0o400)
-        if target.is_file() and target.stat().st_size == file.stat().st_size:
-            with contextlib.suppress(FileNotFoundError):  # removed just now: it is put there again
+        os.utime(file)
+        with alone(self.root / LOCK):
+            if target.is_file() and target.stat().st_size == file.stat().st_size:
                 os.utime(target)
                 return
-        os.utime(file)
-        file.rename(target)
+            file.rename(target)
         _sync_folder(target.parent)
 
     def open(self, digest: str) -> BinaryIO:
@@ -109,19 +118,22 @@ class LocalObjects:
             if DIGEST.fullmatch(name) or name.startswith(STAGED):
                 with contextlib.suppress(FileNotFoundError):
                     facts = file.lstat()
-                    yield StoredObject(name, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
+                    yield StoredObject(name, facts.st_blocks * BLOCK, datetime.fromtimestamp(facts.st_mtime, UTC))
 
     def remove(self, name: str, unless_after: datetime | None = None) -> int:
-        """Its room is free at once, unless a checked-out folder shares the file."""
+        """Its room is free at once, unless a checked-out folder shares the file: then 0 bytes are."""
         file = self.root / name if name.startswith(f"{STAGED}/") else self._target(name)
-        try:
-            facts = file.lstat()
-            if unless_after and datetime.fromtimestamp(facts.st_mtime, UTC) > unless_after:
-                return 0
-            file.unlink()
-        except FileNotFoundError:
+        if not file.exists():
             return 0
-        return facts.st_blocks * 512
+        with alone(self.root / LOCK):
+            try:
+                facts = file.lstat()
+                if unless_after and datetime.fromtimestamp(facts.st_mtime, UTC) > unless_after:
+                    return 0
+                file.unlink()
+            except FileNotFoundError:
+                return 0
+        return facts.st_blocks * BLOCK if facts.st_nlink == 1 else 0
 
     def _write(self, staged: Path, read: Read) -> tuple[str, int]:
         hashing, size = hashlib.sha256(), 0

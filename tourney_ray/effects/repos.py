@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,16 +61,30 @@ class RepoStore:
         """Make `root` absolute: git is started in a folder of its own."""
         object.__setattr__(self, "root", self.root.absolute())
 
+    @property
+    def trees(self) -> Path:
+        """The folder of the trees, each under its tree hash."""
+        return self.root / "trees"
+
+    @property
+    def work(self) -> Path:
+        """The folder of fetches under way, each with a lock beside it."""
+        return self.root / "work"
+
+    def deciding(self) -> AbstractContextManager[None]:
+        """To be held by whoever takes a tree into use, or removes one that has long been out of use."""
+        return alone(self.root / "trees.lock")
+
     def fetch(self, repo: str, ref: str) -> FetchedRepo:
         """The tree of `repo` at `ref`, a full SHA or a branch, tag or unambiguous short SHA, resolved now.
 
         Raises `RepoRejected` (`RepoUnreachable` when the host did not answer) and `StorageUnavailable`.
         """
         protocol = self._protocol(repo, ref)
-        if is_commit(ref) and (kept := self.kept(repo, ref.lower())):
-            return kept
         key = hashlib.sha256(f"{repo}\n{ref}".encode()).hexdigest()
         try:
+            if is_commit(ref) and (kept := self.kept(repo, ref.lower())):
+                return kept
             with self._alone(key) as folder:
                 ends_at = time.monotonic() + self.deadline_s
                 git = LockedGit(folder / "git", protocol, ends_at, pinned(repo) if protocol == "https" else "")
@@ -81,11 +96,12 @@ class RepoStore:
 
     def keep(self, repo: str, commit: str, tree_hash: str, tree: Path) -> FetchedRepo:
         """Move the finished `tree` to its place, unless it is there already, and remember where the commit leads."""
-        place = self.root / "trees" / tree_hash
+        place = self.trees / tree_hash
         place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.exists():
-            with contextlib.suppress(FileExistsError):
+        with self.deciding():
+            if not place.exists():
                 os.replace(tree, place)
+            _use(place)
         record = FetchedRepo(repo=repo, commit=commit, tree_hash=tree_hash, path=place)
         note = self._note(repo, commit)
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -109,13 +125,17 @@ class RepoStore:
         return "https"
 
     def kept(self, repo: str, commit: str) -> FetchedRepo | None:
-        """The tree of a commit in full, when it was fetched before; asks nobody."""
+        """The tree of a commit in full, when it was fetched before; asks nobody. It counts as used from now on."""
         note = self._note(repo, commit)
         if not note.is_file():
             return None
         tree_hash = note.read_text()
-        place = self.root / "trees" / tree_hash
-        return FetchedRepo(repo=repo, commit=commit, tree_hash=tree_hash, path=place) if place.is_dir() else None
+        place = self.trees / tree_hash
+        with self.deciding():
+            if not place.is_dir():
+                return None
+            _use(place)
+        return FetchedRepo(repo=repo, commit=commit, tree_hash=tree_hash, path=place)
 
     def _note(self, repo: str, commit: str) -> Path:
         return self.root / "commits" / f"{commit}-{hashlib.sha256(repo.encode()).hexdigest()[:16]}"
@@ -123,7 +143,7 @@ class RepoStore:
     @contextlib.contextmanager
     def _alone(self, key: str) -> Generator[Path]:
         """An empty folder for this fetch of this (repo, ref) alone; what a killed one left is removed first."""
-        folder = self.root / "work" / key
+        folder = self.work / key
         with alone(folder.with_name(f"{key}.lock")):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -131,6 +151,11 @@ class RepoStore:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _use(tree: Path) -> None:
+    with contextlib.suppress(PermissionError):  # only its age is wrong then
+        os.utime(tree)
 
 
 @dataclass(frozen=True)
@@ -171,6 +196,8 @@ class _Fetch:
             raise self._rejected(f"has {len(entries)} files, more than {self.store.file_cap}")
         if (size := sum(entry.size for entry in entries)) > self.store.byte_cap:
             raise self._rejected(f"has {size} bytes of files, more than {self.store.byte_cap}")
+        if _folders(entries, self.store.file_cap) > self.store.file_cap:
+            raise self._rejected(f"has more than {self.store.file_cap} folders")
         for entry in entries:
             if entry.mode == "160000":
                 raise self._rejected(f"{shown(entry.path)} is a submodule, which is not fetched")
@@ -200,3 +227,16 @@ class _Fetch:
 
     def _rejected(self, reason: str) -> RepoRejected:
         return RepoRejected(f"{shown(self.repo)} at {shown(self.ref)}: {reason}")
+
+
+def _folders(entries: list[TreeEntry], enough: int) -> int:
+    """How many folders these files lie in, counted up to some more than `enough`: one tree may be named many times."""
+    found: set[bytes] = set()
+    for entry in entries:
+        folder = entry.path.rpartition(b"/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition(b"/")[0]
+        if len(found) > enough:
+            break
+    return len(found)

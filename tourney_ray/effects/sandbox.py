@@ -49,8 +49,9 @@ WARNING = (
 class SandboxTrainer:
     """The `Trainer` port without containers.
 
-    `root` is the operator's folder of task data, with the store of outputs in `artifacts`; `work` is this machine's
-    scratch folder; `allowed_trees` are the tree ids that may run. No training runs longer than `max_seconds`.
+    `root` is the operator's folder of task data; `work` is this machine's scratch folder; `allowed_trees` are the tree
+    ids that may run. No training runs longer than `max_seconds`. Outputs are kept in `store`: by default the folder
+    `artifacts` of `root`.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class SandboxTrainer:
         kind: Kind = "auto",
         max_seconds: float | None = None,
         caps: OutputCaps | None = None,
+        store: ArtifactStore | None = None,
     ) -> None:
         self._root = root.absolute()
-        self._store = ArtifactStore(str(self._root / "artifacts"))
+        self._store = store or ArtifactStore(str(self._root / "artifacts"))
         self._work = work.absolute()
         self._allowed_trees = allowed_trees
         self._max_seconds = max_seconds

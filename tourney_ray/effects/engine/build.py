@@ -15,21 +15,24 @@ from docker.errors import ImageNotFound
 
 from tourney_ray.core.models import Record, Sha1, Sha256
 from tourney_ray.core.quoting import shown
-from tourney_ray.effects.contract import dockerfile_at
 from tourney_ray.effects.engine.build_bounds import bounded
-from tourney_ray.effects.engine.builder import (
-    GIB,
-    KIND,
-    TREE,
-    Build,
-    BuildLimits,
-    has_buildkit,
-    remove_steps,
-)
+from tourney_ray.effects.engine.build_context import check_added, check_context, read_dockerfile
+from tourney_ray.effects.engine.build_leftovers import remove_leftovers
+from tourney_ray.effects.engine.build_steps import Steps
+from tourney_ray.effects.engine.builder import GIB, KIND, TREE, Build, BuildLimits, require_builder
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.dockerfile import Dockerfile, parse
+from tourney_ray.effects.engine.dockerfile_demands import (
+    added,
+    external_images,
+    needs_buildkit,
+    reaching_out,
+    unclear_images,
+    unknown_flags,
+    volumes,
+)
 from tourney_ray.effects.file_lock import alone
-from tourney_ray.errors import ImageBuildFailed
+from tourney_ray.errors import EngineDown, ImageBuildFailed
 
 
 class BuiltImage(Record):
@@ -56,6 +59,7 @@ def build_image(
     Raises `ImageBuildFailed` for what is the miner's fault, `EngineDown` and `StorageUnavailable` for ours.
     """
     limits = limits or BuildLimits()
+    require_builder()
     with alone(log.with_suffix(".lock")):
         dockerfile, content = _dockerfile(source, kind)
         bases = _bases(engine, dockerfile)
@@ -63,10 +67,11 @@ def build_image(
         image_id = _find(engine, kind, tree_hash)
         found = image_id is not None
         if image_id is None:
-            remove_steps(engine)
-            with bounded(engine.facts, limits.mem_bytes, limits.pids) as group:
-                image_id = Build(engine, kind, tree_hash, source, log, limits).run(group)
-        _check(engine, image_id, bases, limits)
+            check_context(source, kind, limits.context_bytes, limits.context_entries)
+            check_added(source, added(dockerfile))
+            image_id = _built(engine, kind, tree_hash, source, log, limits, bases)
+        else:
+            _check(engine, image_id, bases, limits)
         return BuiltImage(
             image_id=image_id,
             tree_hash=tree_hash,
@@ -76,6 +81,18 @@ def build_image(
             seconds=time.monotonic() - begun,
             found=found,
         )
+
+
+def _built(
+    engine: Engine, kind: str, tree_hash: str, source: Path, log: Path, limits: BuildLimits, bases: Mapping[str, str]
+) -> str:
+    """The id of the image, just built; nothing else of the build is left."""
+    with bounded(engine.facts, limits.mem_bytes, limits.pids, limits.cpus) as group:
+        remove_leftovers(engine, log.parent)
+        with Steps(engine, log) as steps:
+            image_id = Build(engine, kind, tree_hash, source, log, limits, steps).run(group)
+            _check(engine, image_id, bases, limits, steps.image_bytes())
+            return image_id
 
 
 def _find(engine: Engine, kind: str, tree_hash: str) -> str | None:
@@ -89,17 +106,14 @@ def _find(engine: Engine, kind: str, tree_hash: str) -> str | None:
 
 def _dockerfile(source: Path, kind: str) -> tuple[Dockerfile, bytes]:
     """The dockerfile, understood, and its bytes; raises `ImageBuildFailed` for one that cannot be built here."""
-    path = source / dockerfile_at(kind)
-    if path.is_symlink() or not path.is_file():
-        raise ImageBuildFailed(f"the repository has no file {dockerfile_at(kind)}")
-    content = path.read_bytes()
+    content = read_dockerfile(source, kind)
     dockerfile = parse(content.decode("utf-8", errors="replace"))
-    if not has_buildkit() and (modern := dockerfile.needs_buildkit):
-        raise ImageBuildFailed(f"the dockerfile asks for BuildKit, which is not on this node: {modern[0]}")
     refused = {
-        "declares a volume, which would escape all limits": dockerfile.volumes,
-        "begins with an image that is not named": dockerfile.unclear_images,
-        "has the engine fetch or share something": dockerfile.reaching_out,
+        "asks for BuildKit, which is not used here": needs_buildkit(dockerfile),
+        "can be read in more than one way": dockerfile.unclear or unknown_flags(dockerfile),
+        "declares a volume, which would escape all limits": volumes(dockerfile),
+        "begins with an image that is not named": unclear_images(dockerfile),
+        "has the engine fetch something": reaching_out(dockerfile),
     }
     for what, problems in refused.items():
         if problems:
@@ -110,7 +124,8 @@ def _dockerfile(source: Path, kind: str) -> tuple[Dockerfile, bytes]:
 def _bases(engine: Engine, dockerfile: Dockerfile) -> dict[str, str]:
     """Ids of the images that it begins with, by name; raises `ImageBuildFailed` when one is not on this node."""
     found: dict[str, str] = {}
-    for name in dockerfile.external_images:
+    for source in external_images(dockerfile):
+        name = source.name or ""
         with translated(f"looking for the image {shown(name)}"):
             try:
                 image: Mapping[str, Any] = engine.client.api.inspect_image(name)
@@ -118,14 +133,32 @@ def _bases(engine: Engine, dockerfile: Dockerfile) -> dict[str, str]:
                 raise ImageBuildFailed(
                     f"the dockerfile begins with {shown(name)}, which is not among the images of this platform"
                 ) from None
-        if TREE in (image["Config"].get("Labels") or {}):
-            raise ImageBuildFailed(f"the dockerfile begins with {shown(name)}, which is another miner's image")
+        _check_base(name, source.platform, image)
         found[name] = str(image["Id"])
     return found
 
 
-def _check(engine: Engine, image_id: str, bases: Mapping[str, str], limits: BuildLimits) -> None:
-    """Raise `ImageBuildFailed`, and remove the image, unless it keeps its bounds."""
+def _check_base(name: str, platform: str, image: Mapping[str, Any]) -> None:
+    """Raise `ImageBuildFailed` for an image that is not offered to miners, `EngineDown` for one that should not be."""
+    begins = f"the dockerfile begins with {shown(name)}, which is"
+    if TREE in (image["Config"].get("Labels") or {}):
+        raise ImageBuildFailed(f"{begins} another miner's image")
+    if not image.get("RepoTags") and not image.get("RepoDigests"):
+        raise ImageBuildFailed(f"{begins} no image of this platform, but a part of one")
+    if platform and platform != (there := f"{image['Os']}/{image['Architecture']}"):
+        raise ImageBuildFailed(f"{begins} for {there}, not for {shown(platform)}")
+    triggers = [str(one) for one in image["Config"].get("OnBuild") or ()]
+    if any(one.split(maxsplit=1)[:1] and one.split()[0].upper() == "ADD" for one in triggers):
+        raise EngineDown(
+            f"the base image {shown(name)} has an ONBUILD ADD, which unpacks a miner's archives without any bound",
+            "make it anew with ONBUILD COPY",
+        )
+
+
+def _check(
+    engine: Engine, image_id: str, bases: Mapping[str, str], limits: BuildLimits, written_bytes: int = 0
+) -> None:
+    """Raise `ImageBuildFailed`, and take its name from the image, unless it keeps its bounds."""
     with translated("looking at what was built"):
         built: Mapping[str, Any] = engine.client.api.inspect_image(image_id)
         below = max((int(engine.client.api.inspect_image(base)["Size"]) for base in bases.values()), default=0)
@@ -134,9 +167,10 @@ def _check(engine: Engine, image_id: str, bases: Mapping[str, str], limits: Buil
         problem = (
             f"the image declares volumes, which would escape all limits: {shown(', '.join(built['Config']['Volumes']))}"
         )
-    elif int(built["Size"]) - below > limits.layer_bytes:
+    elif max(int(built["Size"]) - below, written_bytes) > limits.layer_bytes:
         problem = f"its layers hold more than the {limits.layer_bytes / GIB:.1f} GiB that they may"
     if problem:
         with translated("removing what was built"):
-            engine.client.api.remove_image(image_id, force=True)
+            for name in built.get("RepoTags") or ():
+                engine.client.api.remove_image(name, noprune=True)
         raise ImageBuildFailed(problem)

@@ -19,12 +19,16 @@ from tourney_ray.errors import EngineDown
 
 GROUPS = Path("/sys/fs/cgroup")
 PARENT = "tourney-build"
+PERIOD_US = 100_000
+LEAST_US = 1000
+"""The kernel takes no smaller share of a period."""
+
 GONE_S = 10.0
 AGAIN_S = 0.01
 
 
 @contextlib.contextmanager
-def bounded(facts: EngineFacts, mem_bytes: int, pids: int) -> Generator[str]:
+def bounded(facts: EngineFacts, mem_bytes: int, pids: int, cpus: float) -> Generator[str]:
     """A context: the engine's `--cgroup-parent` for one build; raises `EngineDown` where a bound cannot be set."""
     if facts.cgroup_driver == "systemd":
         raise EngineDown(
@@ -34,8 +38,9 @@ def bounded(facts: EngineFacts, mem_bytes: int, pids: int) -> Generator[str]:
     _end_orphans()
     name = f"{PARENT}/{os.getpid()}-{secrets.token_hex(6)}"
     try:
-        _make(facts.cgroup_version, name, mem_bytes, pids)
+        _make(facts.cgroup_version, name, mem_bytes, pids, min(cpus, facts.cpus))
     except OSError as problem:
+        _end(_folders(name))
         raise EngineDown(
             f"builds cannot be bounded: {problem}", "run Ray as root on this node, with control groups mounted"
         ) from problem
@@ -58,25 +63,29 @@ def is_bounded(group: str) -> bool:
     return bool(_folders(group.strip("/")))
 
 
-def _make(version: str, name: str, mem_bytes: int, pids: int) -> None:
+def _make(version: str, name: str, mem_bytes: int, pids: int, cpus: float) -> None:
     """Make the group and write its bounds."""
+    quota_us = max(int(cpus * PERIOD_US), LEAST_US)
     if version == "1":
-        memory, processes = GROUPS / "memory" / name, GROUPS / "pids" / name
-        for folder in (memory, processes):
+        memory, processes, time_share = (GROUPS / kind / name for kind in ("memory", "pids", "cpu"))
+        for folder in (memory, processes, time_share):
             folder.mkdir(parents=True)
         _write(memory / "memory.limit_in_bytes", mem_bytes)
         swap = memory / "memory.memsw.limit_in_bytes"
         if swap.exists():
             _write(swap, mem_bytes)
         _write(processes / "pids.max", pids)
+        _write(time_share / "cpu.cfs_period_us", PERIOD_US)
+        _write(time_share / "cpu.cfs_quota_us", quota_us)
         return
     (GROUPS / PARENT).mkdir(exist_ok=True)
     for above in (GROUPS, GROUPS / PARENT):
-        (above / "cgroup.subtree_control").write_text("+memory +pids", encoding="ascii")
+        (above / "cgroup.subtree_control").write_text("+memory +pids +cpu", encoding="ascii")
     folder = GROUPS / name
     folder.mkdir()
-    for file, number in {"memory.max": mem_bytes, "memory.swap.max": 0, "pids.max": pids}.items():
-        _write(folder / file, number)
+    bounds = {"memory.max": mem_bytes, "memory.swap.max": 0, "pids.max": pids, "cpu.max": f"{quota_us} {PERIOD_US}"}
+    for file, words in bounds.items():
+        _write(folder / file, words)
 
 
 def _folders(name: str) -> list[Path]:
@@ -84,13 +93,27 @@ def _folders(name: str) -> list[Path]:
     return [folder for folder in (GROUPS / name, *GROUPS.glob(f"*/{name}")) if folder.is_dir()]
 
 
-def _write(path: Path, number: int) -> None:
-    path.write_text(str(number), encoding="ascii")
+def _write(path: Path, words: int | str) -> None:
+    path.write_text(str(words), encoding="ascii")
+
+
+def end_processes(group: str) -> None:
+    """Kill what runs in the group; raises `EngineDown` when something cannot be ended."""
+    _kill(_folders(group.strip("/")), time.monotonic() + GONE_S)
 
 
 def _end(folders: list[Path]) -> None:
     """Kill what is left in the group, then remove it; raises `EngineDown` when something cannot be ended."""
     until = time.monotonic() + GONE_S
+    _kill(folders, until)
+    for folder in folders:
+        for below in sorted(folder.rglob("*"), reverse=True):
+            if below.is_dir():
+                _remove(below, until)
+        _remove(folder, until)
+
+
+def _kill(folders: list[Path], until: float) -> None:
     while left := {pid for folder in folders for pid in _processes(folder)}:
         if time.monotonic() > until:
             raise EngineDown(f"process {min(left)} of a build cannot be ended", "look at that node")
@@ -98,11 +121,6 @@ def _end(folders: list[Path]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(AGAIN_S)
-    for folder in folders:
-        for below in sorted(folder.rglob("*"), reverse=True):
-            if below.is_dir():
-                _remove(below, until)
-        _remove(folder, until)
 
 
 def _processes(folder: Path) -> list[int]:

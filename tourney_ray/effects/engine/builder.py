@@ -1,10 +1,15 @@
-"""One run of the command line tool's builder, bounded in time, memory, processes and disk."""
+"""One run of the command line tool's legacy builder, bounded in time, memory, CPUs, processes and disk.
+
+BuildKit is not used, whether it is there or not: what its steps write cannot be told from what others write, it keeps
+all of it in a cache that belongs to no build, and not every engine puts its steps into the control group that we name.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -13,34 +18,38 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from docker.errors import APIError
-
 from tourney_ray.core.quoting import shown
 from tourney_ray.effects.contract import dockerfile_at
-from tourney_ray.effects.engine.build_bounds import PARENT, is_bounded
+from tourney_ray.effects.engine.build_leftovers import end_steps
+from tourney_ray.effects.engine.build_steps import Steps
 from tourney_ray.effects.engine.connection import OUT_OF_DISK, Engine, connect, translated
 from tourney_ray.errors import EngineDown, ImageBuildFailed, StorageUnavailable
 
+MIB = 2**20
 GIB = 2**30
 TREE, KIND = "tourney.tree", "tourney.kind"
 """Labels of an image of ours."""
 
 LOOK_S = 1.0
-"""How often the disk is looked at while a build runs: no event tells that it fills up."""
+"""How often it is looked at what a build has written: no event tells of that."""
+
+LOOK_SHARE = 0.1
+"""Of a build's time at most goes into looking, which takes as long as there are files."""
 
 NAME = "tourney/miner"
 """Of the images of miners, on which no other miner's may be based."""
 
 KILL_S = 20.0
-NOT_FOUND, CONFLICT = 404, 409
-STEP = re.compile(r"^(?:Step (\d+/\d+) : (.*)|#\d+ \[[^]]*?(\d+/\d+)\] (.*))$", re.MULTILINE)
-"""How the legacy builder and BuildKit announce a step."""
+CHUNK = 65_536
+STEP = re.compile(r"^Step (\d+/\d+) : (.*)$", re.MULTILINE)
+"""How the builder announces a step."""
 
 GONE = re.compile(r"cannot connect to the docker daemon|error during connect|EOF$|connection reset", re.IGNORECASE)
-MINERS = re.compile(
-    r"returned a non-zero code: \d+$|did not complete successfully|dockerfile parse error", re.IGNORECASE
-)
+MINERS = re.compile(r"returned a non-zero code: \d+$|dockerfile parse error", re.IGNORECASE)
 """The last line where a step failed, or there is none such: what it quotes is the miner's own text."""
+
+FILE_TOO_LARGE = "returned a non-zero code: 153"
+"""128 and the number of SIGXFSZ, with which the kernel stops whoever writes past `--ulimit=fsize`."""
 
 LOG_BYTES = 1_000_000
 RESERVE_BYTES = GIB
@@ -57,49 +66,52 @@ class BuildLimits:
     deadline_s: float = 3600.0
     mem_bytes: int = 16 * GIB
     pids: int = 1024
+    cpus: float = 8.0
+    """At most those of the node."""
     layer_bytes: int = 40 * GIB
     """What all its steps may write, and what the image may hold above the ones it begins with."""
+    layer_files: int = 2_000_000
+    """What one step may make, folders included."""
+    context_bytes: int = 2 * GIB
+    """Of the files that are sent to the engine."""
+    context_entries: int = 100_000
+    """Files, folders and links that are sent to the engine."""
     network: str = "none"
 
 
 class Build:
     """One run of the builder."""
 
-    def __init__(self, engine: Engine, kind: str, tree_hash: str, source: Path, log: Path, limits: BuildLimits) -> None:
+    def __init__(
+        self, engine: Engine, kind: str, tree_hash: str, source: Path, log: Path, limits: BuildLimits, steps: Steps
+    ) -> None:
         self._engine = engine
         self._kind = kind
         self._tree_hash = tree_hash
         self._source = source
         self._log = log
         self._limits = limits
-        self._free_bytes = self._free()
-        self._most_bytes = min(limits.layer_bytes, max(self._free_bytes - RESERVE_BYTES, 0))
+        self._steps = steps
 
     def run(self, group: str) -> str:
         """The id of the image; raises as `build_image` does."""
         with tempfile.TemporaryDirectory(prefix="tourney-build-") as scratch:
             told = Path(scratch) / "id"
-            words = self._words(group, told)
             environment = {"PATH": os.environ.get("PATH", os.defpath), "DOCKER_HOST": self._engine.host}
-            environment |= {
-                "DOCKER_CONFIG": scratch,
-                "HOME": scratch,
-                "DOCKER_BUILDKIT": "1" if has_buildkit() else "0",
-            }
-            self._log.unlink(missing_ok=True)
-            with self._log.open("ab") as log:
-                builder = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *words],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            environment |= {"DOCKER_CONFIG": scratch, "HOME": scratch, "DOCKER_BUILDKIT": "0"}
+            self._log.write_bytes(b"")
+            with subprocess.Popen(
+                [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *self._words(group, told)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ) as builder:
                 try:
-                    self._wait(builder)
+                    self._wait(builder, group)
                 finally:
-                    _end(builder)
+                    self._end(builder)
                     if builder.returncode:
                         self._clean_up(group)
             if builder.returncode:
@@ -109,33 +121,82 @@ class Build:
     def _clean_up(self, group: str) -> None:
         """Leave no container of a step behind; of an engine that has gone away, the next build does it."""
         with contextlib.suppress(EngineDown):
-            remove_steps(self._engine, group)
+            end_steps(self._engine, group)
 
     def _words(self, group: str, told: Path) -> list[str]:
         choice = self._limits
-        words = ["docker", "buildx", "build", "--load", "--progress=plain"] if has_buildkit() else ["docker", "build"]
-        words += ["--force-rm", "--rm", "--no-cache", f"--memory={choice.mem_bytes}"] if not has_buildkit() else []
-        words += [f"--file={self._source / dockerfile_at(self._kind)}", f"--network={choice.network}", "--pull=false"]
-        words += [
+        return [
+            *("docker", "build", "--force-rm", "--rm", "--no-cache", "--pull=false"),
+            f"--memory={choice.mem_bytes}",
+            f"--ulimit=fsize={choice.layer_bytes + MIB}",
+            f"--network={choice.network}",
             f"--cgroup-parent={group}",
+            f"--file={self._source / dockerfile_at(self._kind)}",
             f"--iidfile={told}",
-            f"--tag={NAME}:{self._kind}-{self._tree_hash}",
+            f"--tag={name_of(self._kind, self._tree_hash)}",
+            f"--label={TREE}={self._tree_hash}",
+            f"--label={KIND}={self._kind}",
+            str(self._source),
         ]
-        words += [f"--label={TREE}={self._tree_hash}", f"--label={KIND}={self._kind}"]
-        return [*words, str(self._source)]
 
-    def _wait(self, builder: subprocess.Popen[bytes]) -> None:
+    def _wait(self, builder: subprocess.Popen[bytes], group: str) -> None:
         """Return when the builder has ended; raise `ImageBuildFailed` when it takes too long or writes too much."""
         until = time.monotonic() + self._limits.deadline_s
-        while (left := until - time.monotonic()) > 0:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                builder.wait(min(LOOK_S, left))
+        look_at = time.monotonic() + LOOK_S
+        while (now := time.monotonic()) < until:
+            if now >= look_at:
+                self._look(group)
+                took = time.monotonic() - now
+                look_at = now + took + max(LOOK_S, took / LOOK_SHARE)
+            if self._heard_all(builder, min(max(look_at - time.monotonic(), 0.0), until - now)):
+                builder.wait(KILL_S)
                 return
-            if self._free_bytes - self._free() > self._most_bytes:
-                raise ImageBuildFailed(self._where(f"it wrote more than {self._most_bytes / GIB:.1f} GiB"))
-            if self._log.stat().st_size > LOG_BYTES:
-                os.truncate(self._log, 0)
         raise ImageBuildFailed(self._where(f"it took longer than {self._limits.deadline_s:.0f} s"))
+
+    def _heard_all(self, builder: subprocess.Popen[bytes], patience_s: float) -> bool:
+        """Keep what it says next; whether it has said everything."""
+        assert builder.stdout is not None
+        poll = select.poll()
+        poll.register(builder.stdout, select.POLLIN)
+        if not poll.poll(patience_s * 1000):
+            return False
+        said = os.read(builder.stdout.fileno(), CHUNK)
+        if self._log.stat().st_size > LOG_BYTES:
+            os.truncate(self._log, 0)
+        with self._log.open("ab") as log:
+            log.write(said)
+        self._steps.hear(said)
+        return not said
+
+    def _look(self, group: str) -> None:
+        """Raise `ImageBuildFailed` when its own steps have written too much.
+
+        What others write on the same disk is not theirs: where that runs short, it is `StorageUnavailable`.
+        """
+        most, kept = self._limits.layer_bytes, self._steps.image_bytes()
+        if kept + self._steps.written_bytes(group, max(most - kept, 0), self._limits.layer_files) > most:
+            raise ImageBuildFailed(self._where(f"it wrote more than {most / GIB:.1f} GiB, or too many files"))
+        if self._free() < RESERVE_BYTES:
+            raise StorageUnavailable(
+                f"the engine's disk has less than {RESERVE_BYTES / GIB:.0f} GiB left during a build",
+                "make room on this node, or give the engine a larger data root",
+            )
+
+    def _end(self, builder: subprocess.Popen[bytes]) -> None:
+        """Have the engine cancel the build, as it does when its client goes."""
+        if builder.poll() is not None:
+            return
+        builder.terminate()
+        until = time.monotonic() + KILL_S
+        with contextlib.suppress(ImageBuildFailed, EngineDown):
+            while (left := until - time.monotonic()) > 0:
+                if self._heard_all(builder, left):
+                    break
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            builder.wait(max(until - time.monotonic(), 0.0))
+            return
+        builder.kill()
+        builder.wait()
 
     def _free(self) -> int:
         """Bytes free where the engine keeps its layers."""
@@ -151,6 +212,8 @@ class Build:
             return EngineDown(f"the engine went away during a build: {last}", "see the engine's log on this node")
         if OUT_OF_DISK.search(said) and self._free() < GIB:
             return StorageUnavailable(f"the engine's disk is full: {last}", "make room where its images lie")
+        if last.endswith(FILE_TOO_LARGE):
+            last = f"it wrote a file of more than {self._limits.layer_bytes / GIB:.1f} GiB; {last}"
         return ImageBuildFailed(self._where(last))
 
     def _where(self, what: str) -> str:
@@ -158,49 +221,19 @@ class Build:
         steps = STEP.findall(self._said())
         if not steps:
             return f"image build failed: {what}"
-        old, words, new, other = steps[-1]
-        return f"image build failed at step {old or new} ({shown(words or other, 100)}): {what}"
+        number, words = steps[-1]
+        return f"image build failed at step {number} ({shown(words, 100)}): {what}"
 
     def _said(self) -> str:
         return self._log.read_bytes()[-LOG_BYTES:].decode("utf-8", errors="replace")
 
 
-def _end(builder: subprocess.Popen[bytes]) -> None:
-    """Have the engine cancel the build, as it does when its client goes."""
-    if builder.poll() is not None:
-        return
-    builder.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        builder.wait(KILL_S)
-        return
-    builder.kill()
-    builder.wait()
+def name_of(kind: str, tree_hash: str) -> str:
+    """The name that an image of that tree gets."""
+    return f"{NAME}:{kind}-{tree_hash}"
 
 
-def remove_steps(engine: Engine, group: str = "") -> None:
-    """Remove the containers of steps: of the build in that group, and of all builds that are over.
-
-    The engine does it itself when a build is cancelled, a moment later; it does not when it dies meanwhile.
-    """
-    with translated("removing the containers of builds"):
-        for one in engine.client.api.containers(all=True):
-            try:
-                parent = str(engine.client.api.inspect_container(one["Id"])["HostConfig"]["CgroupParent"])
-                if parent.startswith(f"/{PARENT}/") and (parent == group or not is_bounded(parent)):
-                    engine.client.api.remove_container(one["Id"], force=True, v=True)
-            except APIError as error:
-                if error.status_code not in (NOT_FOUND, CONFLICT):  # the engine removes it at this very moment
-                    raise
-
-
-def has_buildkit() -> bool:
-    """Whether the command line tool has its BuildKit plugin, installed for everybody."""
-    with tempfile.TemporaryDirectory(prefix="tourney-build-") as nothing:
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "DOCKER_CONFIG": nothing, "HOME": nothing}
-        try:
-            words = ["docker", "buildx", "version"]
-            return subprocess.run(words, env=environment, capture_output=True, check=False).returncode == 0
-        except FileNotFoundError:
-            raise EngineDown(
-                "the command line tool `docker` is not on this node", "install it: images are built with it"
-            ) from None
+def require_builder() -> None:
+    """Raise `EngineDown` where the command line tool is missing."""
+    if shutil.which("docker") is None:
+        raise EngineDown("the command line tool `docker` is not on this node", "install it: images are built with it")

@@ -1,29 +1,50 @@
-"""A stranger's dockerfile, read as the builder reads it: instructions, images that it starts from, what it must not do.
+"""A stranger's dockerfile, read as the builder reads it: its instructions, and what can be read in two ways.
 
-Pure. Guarantee: what cannot be told for certain before the build (a variable in the name of an image) is an error here,
-never a guess, so that the engine is never made to fetch anything in a stranger's name.
+Pure. Guarantee: whatever the text, reading it does not fail; where an engine might read something else than what stands
+in `instructions`, that place is in `unclear`, and nothing of the dockerfile may be trusted.
 """
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
-DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
-HEREDOC = re.compile(r"(?<![<\w])<<(-?)([\"']?)([A-Za-z0-9_.]+)\2(?!<)")
-VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^{}]*))?\})")
-REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._/:@-]*")
-REMOTE = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|git@|github\.com/)|\.git(?:#|$)", re.IGNORECASE)
+from tourney_ray.core.quoting import shown
+
+DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.*)")
+ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*([\\`])[ \t]*", re.IGNORECASE)
+FLAG = re.compile(r"--(?:([a-z][a-z0-9-]*)(?:=([!#-&(-\[\]-~]*))?)?(?:[ \t]+|$)")
+"""One flag without quotes and escapes, which the builder would take away, and in ASCII, which it splits bytewise."""
+
+HEREDOC = re.compile(r"[0-9]*<<-?([^<\s]+)")
 WITH_HEREDOCS = ("RUN", "COPY", "ADD")
-NEEDS_BUILDKIT: Mapping[str, tuple[str, ...]] = {
-    "RUN": ("mount", "network", "security", "device"),
-    "COPY": ("link", "chmod", "parents", "exclude"),
-    "ADD": ("link", "chmod", "checksum", "keep-git-dir", "unpack", "exclude"),
+BLANKS = re.compile(r"[ \t]+")
+KNOWN: Mapping[str, tuple[str, ...]] = {
+    "ADD": ("chown",),
+    "ARG": (),
+    "CMD": (),
+    "COPY": ("chown", "from"),
+    "ENTRYPOINT": (),
+    "ENV": (),
+    "EXPOSE": (),
+    "FROM": ("platform",),
+    "HEALTHCHECK": ("interval", "timeout", "start-period", "start-interval", "retries"),
+    "LABEL": (),
+    "MAINTAINER": (),
+    "ONBUILD": (),
+    "RUN": (),
+    "SHELL": (),
+    "STOPSIGNAL": (),
+    "USER": (),
+    "VOLUME": (),
+    "WORKDIR": (),
 }
+"""Instructions with their flags, as every builder has them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class Instruction:
 
     def words(self) -> list[str]:
         """The value's words, from its JSON form where it has one."""
-        return exec_form(self.value) or self.value.split()
+        return exec_form(self.value) or [word for word in BLANKS.split(self.value) if word]
 
 
 @dataclass(frozen=True)
@@ -53,7 +74,7 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.what}"
+        return shown(f"line {self.line}: {self.what}")
 
 
 @dataclass(frozen=True)
@@ -61,178 +82,165 @@ class Dockerfile:
     """What a dockerfile says."""
 
     instructions: tuple[Instruction, ...]
-    syntax: tuple[int, str] | None
-    """Line and value of `# syntax=`."""
+    unclear: tuple[Problem, ...]
+    """Where it cannot be told how an engine reads it; in order of lines."""
+    syntax: Problem | None
+    """`# syntax=`, which names an image that BuildKit fetches and runs."""
     escape: str
-
-    @cached_property
-    def external_images(self) -> tuple[str, ...]:
-        """Images that it takes from the node, each once, in order of use: neither its own stages nor `scratch`."""
-        return tuple(dict.fromkeys(name for _, name in self._sources if name is not None))
-
-    @cached_property
-    def unclear_images(self) -> tuple[Problem, ...]:
-        """FROM and COPY --from whose image cannot be told from the dockerfile alone."""
-        unclear = (one for one, name in self._sources if name is None)
-        return tuple(Problem(one.line, f"which image {one.name} means cannot be told") for one in unclear)
-
-    @property
-    def needs_buildkit(self) -> tuple[Problem, ...]:
-        """Everything that the legacy builder does not know."""
-        found = [Problem(self.syntax[0], f"# syntax={self.syntax[1]}")] if self.syntax else []
-        for one in self.instructions:
-            asked = NEEDS_BUILDKIT.get(one.name, ())
-            found += [Problem(one.line, f"{one.name} --{flag}") for flag, _ in one.flags if flag in asked]
-            found += [Problem(one.line, f"{one.name} <<{name}") for name in one.heredocs]
-        return tuple(found)
-
-    @property
-    def volumes(self) -> tuple[Problem, ...]:
-        """Its VOLUME instructions."""
-        return tuple(Problem(one.line, f"VOLUME {one.value}") for one in self.instructions if one.name == "VOLUME")
-
-    @property
-    def reaching_out(self) -> tuple[Problem, ...]:
-        """What the engine itself would fetch or share, outside every bound of a build: ADD of URLs, cache mounts."""
-        return tuple(problem for one in self.instructions for problem in self._reaching_out(one))
 
     def last_stage(self) -> Sequence[Instruction]:
         """The instructions of the image that comes out."""
-        starts = [index for index, one in enumerate(self.instructions) if one.name == "FROM"]
+        starts = [index for index, one in enumerate(self.instructions) if one.name == "FROM" and not one.onbuild]
         return self.instructions[starts[-1] :] if starts else self.instructions
-
-    def _reaching_out(self, one: Instruction) -> Iterator[Problem]:
-        if one.name == "ADD":
-            for source in one.words()[:-1]:
-                if REMOTE.search(source):
-                    yield Problem(one.line, f"ADD {source}: only files of the repository can be added")
-                elif set(source) & set("$\"'\\" + self.escape):
-                    yield Problem(one.line, f"ADD {source}: what is added has to be a plain path; COPY takes others")
-        for flag, value in one.flags:
-            if flag == "mount" and not re.search(r"type=(bind|tmpfs)\b", value) and "type=" in value:
-                yield Problem(one.line, f"RUN --mount={value}: only mounts of type bind and tmpfs can be had")
-            if flag == "mount" and re.search(r"[$\"'\\]", value):
-                yield Problem(one.line, f"RUN --mount={value}: has to be plain")
-            if one.name == "RUN" and flag in ("network", "security", "device"):
-                yield Problem(one.line, f"RUN --{flag}: not to be had")
-
-    @cached_property
-    def _sources(self) -> tuple[tuple[Instruction, str | None], ...]:
-        found: list[tuple[Instruction, str | None]] = []
-        stages: list[str] = []
-        arguments: dict[str, str] = {}
-        for one in self.instructions:
-            if one.name == "ARG" and not stages and not one.onbuild:
-                arguments |= _defaults(one.value, arguments)
-            names = [_expanded(one.words()[0], arguments)] if one.name == "FROM" and one.words() else _taken_from(one)
-            known = {*stages, *(str(index) for index in range(len(stages)))} if one.name != "FROM" else {*stages}
-            for name in names:
-                if name is not None and (name.lower() in known or name == "scratch"):
-                    continue
-                found.append((one, name if name is not None and REFERENCE.fullmatch(name) else None))
-            if one.name == "FROM":
-                words = one.words()
-                named = len(words) == 3 and words[1].upper() == "AS"  # noqa: PLR2004 - FROM image AS name
-                stages.append(words[2].lower() if named else f" {len(stages)}")
-        return tuple(found)
 
 
 def parse(text: str) -> Dockerfile:
     """Read a dockerfile; whatever it holds, this does not fail."""
     lines = re.split(r"\r?\n", text.removeprefix("\ufeff"))
-    escape, syntax = _directives(lines)
-    return Dockerfile(tuple(_instructions(lines, escape)), syntax, escape)
+    reading = _Reading(lines)
+    instructions = tuple(reading.instructions())
+    unclear = tuple(sorted(reading.unclear, key=lambda one: one.line))
+    return Dockerfile(instructions, unclear, reading.syntax, reading.escape)
 
 
 def exec_form(value: str) -> list[str]:
     """The words of a JSON list of texts; empty when `value` is none."""
     try:
         words = cast("object", json.loads(value))
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return []
     listed = cast("list[object]", words) if isinstance(words, list) else []
     return [word for word in listed if isinstance(word, str)] if all(isinstance(w, str) for w in listed) else []
 
 
-def _directives(lines: Sequence[str]) -> tuple[str, tuple[int, str] | None]:
-    """The escape character and `# syntax=`: comments of that form before anything else."""
-    found: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(lines, 1):
-        match = DIRECTIVE.fullmatch(line.strip())
-        if not match or match[1].lower() in found:
-            break
-        found[match[1].lower()] = (number, match[2])
-    _, escape = found.get("escape", (0, "\\"))
-    return escape if escape in ("\\", "`") else "\\", found.get("syntax")
+class _Reading:
+    """One pass over the lines; what is doubtful is noted on the way."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+        self._places: dict[str, list[int]] = {}
+        for index, line in enumerate(lines):
+            self._places.setdefault(line.strip("\t"), []).append(index)
+        self.unclear = [
+            Problem(number, "a control character") for number, line in enumerate(lines, 1) if not _is_plain(line)
+        ]
+        self.syntax: Problem | None = None
+        self.escape = "\\"
+        self._directives()
+
+    def instructions(self) -> Iterator[Instruction]:
+        """All of them; a here-document's text is passed over."""
+        pending, started, number = "", 0, 0
+        while number < len(self._lines):
+            line, number = self._lines[number], number + 1
+            if line.lstrip().startswith("#") or not line.strip():
+                continue
+            started = started or number
+            continued = self._continued(line, number)
+            pending += line if continued is None else continued
+            if continued is not None and number < len(self._lines):
+                continue
+            one = self._instruction(pending.strip(), started)
+            for name in one.heredocs:
+                number = self._past(number, name)
+            yield one
+            pending, started = "", 0
+        if pending.strip():
+            yield self._instruction(pending.strip(), started)
+
+    def _directives(self) -> None:
+        """`# syntax=` and `# escape=`, in the comments before everything else.
+
+        Builders differ in which of these lines they heed, but all of them heed the very first.
+        """
+        for number, line in enumerate(self._lines, 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                return
+            match = DIRECTIVE.fullmatch(line.strip())
+            name = match[1].lower() if match else ""
+            if name == "syntax" and match:
+                self.syntax = self.syntax or Problem(number, f"# syntax={match[2]}")
+            elif name == "escape" and (plain := ESCAPE.fullmatch(line)) and number == 1:
+                self.escape = plain[1]
+            elif name == "escape":
+                self._doubt(number, "# escape= has to be the first line, with \\ or `")
+
+    def _continued(self, line: str, number: int) -> str | None:
+        """The line without the escape at its end; None where it has none, and the instruction ends."""
+        bare = line.rstrip(" \t")
+        if not bare.endswith(self.escape):
+            return None
+        if bare.endswith(self.escape * 2):
+            self._doubt(number, f"it ends in {self.escape * 2}, which some take for the instruction's end")
+        return bare[:-1]
+
+    def _instruction(self, text: str, line: int) -> Instruction:
+        name, rest = _cut(text)
+        onbuild = name == "ONBUILD"
+        if onbuild:
+            name, rest = _cut(rest)
+        if name not in KNOWN or (onbuild and name in ("FROM", "ONBUILD", "MAINTAINER")):
+            self._doubt(line, f"there is no instruction {'ONBUILD ' if onbuild else ''}{name[:40]}")
+        flags: list[tuple[str, str]] = []
+        while rest.startswith("--"):
+            match = FLAG.match(rest)
+            if match is None:
+                self._doubt(line, f"a flag of {name[:40]} is not plain: quotes, escapes or letters beyond ASCII")
+                break
+            rest = rest[match.end() :]
+            if match[1] is None:
+                break
+            flags.append((match[1], match[2] or ""))
+        heredocs = self._heredocs(rest, line) if name in WITH_HEREDOCS else ()
+        return Instruction(line, name, tuple(flags), rest, heredocs, onbuild)
+
+    def _heredocs(self, value: str, line: int) -> tuple[str, ...]:
+        """Names of the here-documents: words that begin with `<<`; inside of quotes there is none."""
+        if "<<" not in value:
+            return ()
+        words = quoted_words(value, self.escape)
+        if words is None:
+            self._doubt(line, "<< beside a quote that does not end")
+            words = value.split()
+        found = (HEREDOC.fullmatch(word) for word in words)
+        return tuple(match[1].strip("\"'") for match in found if match)
+
+    def _past(self, number: int, name: str) -> int:
+        """The index behind a here-document's end; where it does not end, nothing is passed over, nothing hidden."""
+        places = self._places.get(name, [])
+        at = bisect.bisect_left(places, number)
+        return places[at] + 1 if at < len(places) else number
+
+    def _doubt(self, line: int, what: str) -> None:
+        self.unclear.append(Problem(line, what))
 
 
-def _instructions(lines: Sequence[str], escape: str) -> Iterator[Instruction]:
-    pending, started, number = "", 0, 0
-    while number < len(lines):
-        line, number = lines[number], number + 1
-        if line.lstrip().startswith("#") or (not line.strip()):
+def quoted_words(text: str, escape: str) -> list[str] | None:
+    """The words of a shell's line with their quotes left in place; None where a quote does not end."""
+    words, word, quote, skip = list[str](), list[str](), "", False
+    for letter in text:
+        if skip:
+            skip = False
+        elif letter == escape and quote != "'":
+            skip = True
+        elif quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        elif letter.isspace():
+            words.append("".join(word))
+            word = []
             continue
-        started = started or number
-        continued = re.search(re.escape(escape) + r"[ \t]*$", line)
-        pending += line[: continued.start()] if continued else line
-        if continued and number < len(lines):
-            continue
-        one = _instruction(pending.strip(), started)
-        for name in one.heredocs:
-            number = _past(lines, number, name)
-        yield one
-        pending, started = "", 0
-    if pending.strip():
-        yield _instruction(pending.strip(), started)
+        word.append(letter)
+    return None if quote else [one for one in (*words, "".join(word)) if one]
 
 
-def _instruction(text: str, line: int, onbuild: bool = False) -> Instruction:
-    name, _, rest = _cut(text)
-    if name.upper() == "ONBUILD" and rest:
-        return _instruction(rest, line, onbuild=True)
-    flags: list[tuple[str, str]] = []
-    while rest.startswith("--"):
-        flag, _, rest = _cut(rest)
-        key, _, value = flag[2:].partition("=")
-        flags.append((key.lower(), value))
-    found = HEREDOC.findall(rest) if name.upper() in WITH_HEREDOCS else []
-    return Instruction(line, name.upper(), tuple(flags), rest, tuple(match[2] for match in found), onbuild)
+def _is_plain(line: str) -> bool:
+    """Whether it has no control characters, which builders take for a space, for a line's end, or for a letter."""
+    return line.isprintable() or not any(unicodedata.category(letter) == "Cc" and letter != "\t" for letter in line)
 
 
-def _cut(text: str) -> tuple[str, str, str]:
-    """The first word, and the rest without the space between."""
-    word, *rest = text.split(maxsplit=1) or [""]
-    return word, " ", rest[0] if rest else ""
-
-
-def _past(lines: Sequence[str], number: int, name: str) -> int:
-    """The index behind a here-document's end; where it does not end, nothing is skipped, so that nothing is hidden."""
-    ends = (index for index in range(number, len(lines)) if lines[index].strip("\t") == name)
-    return next(ends, number - 1) + 1
-
-
-def _taken_from(one: Instruction) -> list[str | None]:
-    """Images or stages named by --from, and by `from=` of mounts; None for one that holds a variable."""
-    names = [value for flag, value in one.flags if flag == "from" and one.name in ("COPY", "ADD")]
-    mounts = [value for flag, value in one.flags if flag == "mount"]
-    names += [part[5:] for mount in mounts for part in mount.split(",") if part.startswith("from=")]
-    return [name if REFERENCE.fullmatch(name) else None for name in names]
-
-
-def _defaults(value: str, known: Mapping[str, str]) -> dict[str, str]:
-    """The defaults that an ARG before the first FROM gives; one that cannot be told stands for itself, unexpanded."""
-    pairs = (word.partition("=") for word in value.split())
-    return {name: (_expanded(text.strip("\"'"), known) or "$") for name, equals, text in pairs if equals}
-
-
-def _expanded(word: str, arguments: Mapping[str, str]) -> str | None:
-    """`word` with its variables replaced; None where one has no value or the form is not understood."""
-
-    def value(match: re.Match[str]) -> str:
-        found = arguments.get(match[1] or match[2], "")
-        if match[3] == "-":
-            return found or match[4]
-        return (match[4] if found else "") if match[3] == "+" else (found or "$")
-
-    text = VARIABLE.sub(value, word.strip("\"'"))
-    return text if REFERENCE.fullmatch(text) else None
+def _cut(text: str) -> tuple[str, str]:
+    """The first word in capitals, and the rest without the space between; no letters beyond ASCII become capitals."""
+    word, *rest = BLANKS.split(text.strip(), maxsplit=1)
+    return (word.upper() if word.isascii() else word), rest[0].strip() if rest else ""

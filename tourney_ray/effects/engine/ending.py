@@ -15,7 +15,9 @@ LAST_WORDS = 300
 
 UNSTARTABLE = re.compile(
     r"executable file not found|exec format error|no such file or directory|permission denied|not a directory"
-    r"|unable to find user|unable to find group|no matching entries in passwd|is a directory|no command specified",
+    r"|unable to find user|unable to find group|no matching entries in passwd|is a directory|no command specified"
+    r"|uids and gids must be in range|mkdir [^:]*: read-only file system|cannot be mounted because it is not of type"
+    r"|outside of rootfs|too many levels of symbolic links|file name too long|argument list too long",
     re.IGNORECASE,
 )
 """What the engine says of an image whose program, user or folders are not what it claims."""
