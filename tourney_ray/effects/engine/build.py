@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from docker.errors import ImageNotFound
+from docker.errors import APIError
 
 from tourney_ray.core.models import Record, Sha1, Sha256
 from tourney_ray.core.quoting import shown
@@ -23,6 +23,7 @@ from tourney_ray.effects.engine.builder import GIB, KIND, TREE, Build, BuildLimi
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.dockerfile import Dockerfile, parse
 from tourney_ray.effects.engine.dockerfile_demands import (
+    Source,
     added,
     external_images,
     needs_buildkit,
@@ -129,24 +130,27 @@ def _bases(engine: Engine, dockerfile: Dockerfile) -> dict[str, str]:
         with translated(f"looking for the image {shown(name)}"):
             try:
                 image: Mapping[str, Any] = engine.client.api.inspect_image(name)
-            except ImageNotFound:
+            except APIError as error:
+                if not 400 <= (error.status_code or 0) < 500:  # noqa: PLR2004 - it is not there, or no name at all
+                    raise
                 raise ImageBuildFailed(
-                    f"the dockerfile begins with {shown(name)}, which is not among the images of this platform"
+                    f"line {source.line} of the dockerfile begins with {shown(name)}, which is not among the images of "
+                    "this platform"
                 ) from None
-        _check_base(name, source.platform, image)
+        _check_base(name, source, image)
         found[name] = str(image["Id"])
     return found
 
 
-def _check_base(name: str, platform: str, image: Mapping[str, Any]) -> None:
+def _check_base(name: str, source: Source, image: Mapping[str, Any]) -> None:
     """Raise `ImageBuildFailed` for an image that is not offered to miners, `EngineDown` for one that should not be."""
-    begins = f"the dockerfile begins with {shown(name)}, which is"
+    begins = f"line {source.line} of the dockerfile begins with {shown(name)}, which is"
     if TREE in (image["Config"].get("Labels") or {}):
         raise ImageBuildFailed(f"{begins} another miner's image")
     if not image.get("RepoTags") and not image.get("RepoDigests"):
         raise ImageBuildFailed(f"{begins} no image of this platform, but a part of one")
-    if platform and platform != (there := f"{image['Os']}/{image['Architecture']}"):
-        raise ImageBuildFailed(f"{begins} for {there}, not for {shown(platform)}")
+    if source.platform and source.platform != (there := f"{image['Os']}/{image['Architecture']}"):
+        raise ImageBuildFailed(f"{begins} for {there}, not for {shown(source.platform)}")
     triggers = [str(one) for one in image["Config"].get("OnBuild") or ()]
     if any(one.split(maxsplit=1)[:1] and one.split()[0].upper() == "ADD" for one in triggers):
         raise EngineDown(

@@ -107,10 +107,8 @@ def _end(folders: list[Path]) -> None:
     until = time.monotonic() + GONE_S
     _kill(folders, until)
     for folder in folders:
-        for below in sorted(folder.rglob("*"), reverse=True):
-            if below.is_dir():
-                _remove(below, until)
-        _remove(folder, until)
+        for below, _, _ in os.walk(folder, topdown=False):
+            _remove(Path(below), until)
 
 
 def _kill(folders: list[Path], until: float) -> None:
@@ -124,11 +122,11 @@ def _kill(folders: list[Path], until: float) -> None:
 
 
 def _processes(folder: Path) -> list[int]:
-    files = [folder / "cgroup.procs", *folder.rglob("*/cgroup.procs")]
+    """What runs there and below; groups of steps come and go meanwhile, which a walk does not mind."""
     found: list[int] = []
-    for file in files:
+    for place, _, _ in os.walk(folder):
         try:
-            found += [int(line) for line in file.read_text(encoding="ascii").split()]
+            found += [int(line) for line in Path(place, "cgroup.procs").read_text(encoding="ascii").split()]
         except OSError as problem:
             if problem.errno not in (errno.ENOENT, errno.ENODEV):  # it was removed at this very moment
                 raise

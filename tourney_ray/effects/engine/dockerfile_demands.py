@@ -14,6 +14,12 @@ from tourney_ray.effects.engine.dockerfile import BLANKS, KNOWN, Dockerfile, Ins
 
 VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::([-+])([^{}]*))?\})")
 PLAIN = re.compile(r"[A-Za-z0-9._/:@-]*")
+_DOMAIN = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_VERSION = r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+REFERENCE = re.compile(rf"(?=.{{1,255}}$)(?:sha256:[0-9a-f]{{64}}|(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*{_VERSION})")
+"""An image's name or id, as engines take it."""
+
 STAGE = re.compile(r"[a-z][a-z0-9._-]*")
 DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=(?:([^\"'\\`]*)|\"([^\"'\\`]*)\"|'([^\"'\\`$]*)'))?")
 """An ARG with or without its default, whose quotes hold one whole word."""
@@ -115,12 +121,12 @@ def _sources(dockerfile: Dockerfile) -> tuple[Source, ...]:
         elif one.name == "FROM" and not one.onbuild:
             name, stage = _from(one, arguments)
             if name is None or (name != "scratch" and name.lower() not in stages):
-                found.append(Source(one.line, one.name, name, dict(one.flags).get("platform", "")))
+                found.append(Source(one.line, one.name, _reference(name), dict(one.flags).get("platform", "")))
             stages.append(stage or f" {len(stages)}")
         else:
             before = {*stages[:-1], *(str(index) for index in range(len(stages) - 1))}  # its own is none of them
-            names = _taken_from(one)
-            found += [Source(one.line, one.name, name) for name in names if (name or "").lower() not in before]
+            names = [name for name in _taken_from(one) if name.lower() not in before]
+            found += [Source(one.line, one.name, _reference(name)) for name in names]
     return tuple(found)
 
 
@@ -132,10 +138,13 @@ def _from(one: Instruction, arguments: Mapping[str, str]) -> tuple[str | None, s
     return _expanded(image, arguments) or None, name[1].lower() if name else ""
 
 
-def _taken_from(one: Instruction) -> list[str | None]:
-    """Images or stages named by --from; None for one that is no plain name."""
-    names = [value for flag, value in one.flags if flag == "from" and one.name == "COPY"]
-    return [name if name and PLAIN.fullmatch(name) else None for name in names]
+def _taken_from(one: Instruction) -> list[str]:
+    """What --from names: images or stages."""
+    return [value for flag, value in one.flags if flag == "from" and one.name == "COPY"]
+
+
+def _reference(name: str | None) -> str | None:
+    return name if name and REFERENCE.fullmatch(name) else None
 
 
 def _take_defaults(one: Instruction, arguments: dict[str, str]) -> Iterator[Source]:
