@@ -67,7 +67,7 @@ WATCHERS = 5
 """How many watchers in a row may die on one attempt; after that its node counts as broken."""
 
 RETRY_S = 5.0
-"""Pause before work that has no failure fact of its own (asking, announcing) is planned again."""
+"""Pause before work that has no failure fact of its own is planned again."""
 
 
 class RayDispatcher:
@@ -90,8 +90,7 @@ class RayDispatcher:
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._nodes: tuple[Node, ...] = ()
-        self._elsewhere: set[str] = set()
-        """Nodes other than the one where the driver's files lie."""
+        self._elsewhere: set[str] = set()  # nodes other than the one where the driver's files lie
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
 
     def cluster(self) -> Cluster:
