@@ -6,11 +6,13 @@ folders, none outside the target, with the rights that they were sent with.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tourney_ray.errors import StorageUnavailable
 
@@ -59,14 +61,12 @@ def files_at(root: Path, path: str) -> Iterator[TarFile]:
 
 def unpack(stream: Iterator[bytes], target: Path) -> None:
     """Write what comes below `target`; raises `StorageUnavailable` for anything but files and folders there."""
-    try:
-        with tarfile.open(fileobj=_Arriving(stream), mode="r|") as tar:
-            for member in tar:
-                if not member.isreg():
-                    raise StorageUnavailable(f"what was sent holds {member.name!r:.100}, which is no plain file")
-                tar.extract(member, target, filter="tar")
-    except tarfile.TarError as broken:
-        raise StorageUnavailable(f"what was sent to {target} did not arrive whole: {broken}") from broken
+    what = f"what was sent to {target}"
+    with _whole(what), tarfile.open(fileobj=_Arriving(stream), mode="r|") as tar:
+        for member in tar:
+            if not member.isreg():
+                raise StorageUnavailable(f"{what} holds {member.name!r:.100}, which is no plain file")
+            tar.extract(member, target, filter="tar")
 
 
 def arriving(stream: Iterator[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
@@ -74,13 +74,24 @@ def arriving(stream: Iterator[bytes]) -> Iterator[tuple[str, Iterator[bytes]]]:
 
     Raises `StorageUnavailable` when it does not arrive whole.
     """
+    with _whole("what was sent"), tarfile.open(fileobj=_Arriving(stream), mode="r|") as tar:
+        for member in tar:
+            if content := tar.extractfile(member):
+                yield member.name, _content(content)
+
+
+def _content(file: IO[bytes]) -> Iterator[bytes]:
+    with _whole("what was sent"):
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+@contextlib.contextmanager
+def _whole(what: str) -> Generator[None]:
     try:
-        with tarfile.open(fileobj=_Arriving(stream), mode="r|") as tar:
-            for member in tar:
-                if content := tar.extractfile(member):
-                    yield member.name, iter(lambda content=content: content.read(CHUNK), b"")
+        yield
     except tarfile.TarError as broken:
-        raise StorageUnavailable(f"what was sent did not arrive whole: {broken}") from broken
+        raise StorageUnavailable(f"{what} did not arrive whole: {broken}") from broken
 
 
 class _Arriving(io.RawIOBase):
