@@ -91,18 +91,40 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("w") as output:
         process = subprocess.Popen(command, env=marked, stdout=output, stderr=output)
-    until = time.monotonic() + PATIENCE_S
-    while " AttemptRunning " not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
-    tournament_id = next(word for word in log.read_text().split() if word.startswith("tournament=")).split("=")[1]
-    ours = [p for p in psutil.process_iter() if _belongs(p, str(tmp_path), tournament_id)]
-    assert any("train.py" in " ".join(p.cmdline()) for p in ours), "a trainer runs"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130, log.read_text()
+    try:
+        tournament_id, ours = _while_a_trainer_runs(process, log, tmp_path)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
     psutil.wait_procs(ours, timeout=20)
     left = [p for p in psutil.process_iter() if _belongs(p, str(tmp_path), tournament_id)]
     assert [p.name() for p in left] == []
+
+
+def _while_a_trainer_runs(
+    process: subprocess.Popen[bytes], log: Path, folder: Path
+) -> tuple[str, list[psutil.Process]]:
+    """The demonstration's tournament and all of its processes, at a moment when a trainer is among them."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        if " AttemptRunning " not in log.read_text():
+            continue
+        tournament_id = next(word for word in log.read_text().split() if word.startswith("tournament=")).split("=")[1]
+        ours = [p for p in psutil.process_iter() if _belongs(p, str(folder), tournament_id)]
+        if any("train.py" in word for p in ours for word in _words(p)):
+            return tournament_id, ours
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Its command line; none when it has ended."""
+    try:
+        return process.cmdline()
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return []
 
 
 def _belongs(process: psutil.Process, mark: str, tournament_id: str) -> bool:
