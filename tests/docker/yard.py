@@ -56,12 +56,14 @@ class Yard:
 
 @contextmanager
 def clean_yard(engine: Engine, folder: Path) -> Generator[Yard]:
-    """A yard; no container, no image without a name and no control group may be left of what was built in it."""
+    """A yard; no container and no control group may be left of what was built in it.
+
+    Images are looked at where nothing else builds, in `test_build_leftovers`: the engine ends the commit of a build that
+    was broken off when that is over.
+    """
     containers = {container.id for container in engine.client.containers.list(all=True)}
-    images = {str(one["Id"]) for one in engine.client.api.images(all=True)}
     yield Yard(engine, folder)
     assert {container.id for container in engine.client.containers.list(all=True)} == containers
-    assert nameless(engine) <= images, "what earlier builds left may go or lose its children, and nothing may come"
     assert groups(os.getpid()) == set()
 
 
