@@ -58,8 +58,7 @@ class Yard:
 def clean_yard(engine: Engine, folder: Path) -> Generator[Yard]:
     """A yard; no container and no control group may be left of what was built in it.
 
-    Images are looked at where nothing else builds, in `test_build_leftovers`: the engine ends the commit of a build that
-    was broken off when that is over.
+    Images are looked at in `test_build_leftovers`: the engine may end what a broken-off build began when that is over.
     """
     containers = {container.id for container in engine.client.containers.list(all=True)}
     yield Yard(engine, folder)
