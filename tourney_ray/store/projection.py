@@ -46,10 +46,8 @@ def project(fact: e.Fact, state: State, at: datetime) -> Iterable[Row]:  # noqa:
             return [_preparation_failed(fact)]
         case e.RoundActivated():
             return _round_activated(fact, at)
-        case e.EvaluationRepeated():
-            return [Row("tasks", {"task_id": fact.task_id, "evaluation": fact.number, "because": fact.because})]
-        case e.TaskRepeated():
-            return [_task_repeated(fact)]
+        case e.EvaluationRepeated() | e.TaskRepeated():
+            return [_repeated(fact)]
         case e.TaskDecided():
             return _task_decided(fact, at)
         case e.MatchDecided():
@@ -235,9 +233,11 @@ def _act(fact: e.Act, subject: str, at: datetime) -> Row:
 # --- verdicts
 
 
-def _task_repeated(fact: e.TaskRepeated) -> Row:
-    run = {"task_id": fact.task_id, "status": TaskStatus.TRAINING, "run": fact.number, "because": fact.because}
-    return Row("tasks", run)
+def _repeated(fact: e.EvaluationRepeated | e.TaskRepeated) -> Row:
+    again = {"task_id": fact.task_id, "because": fact.because}
+    if isinstance(fact, e.EvaluationRepeated):
+        return Row("tasks", {**again, "evaluation": fact.number})
+    return Row("tasks", {**again, "status": TaskStatus.TRAINING, "run": fact.number})
 
 
 def _task_decided(fact: e.TaskDecided, at: datetime) -> Iterator[Row]:
