@@ -19,13 +19,14 @@ from statistics import median
 
 from lab.ratios import Row, parser, show, timed
 
-from tourney_ray.core.models import DatasetType, TaskData, TaskType
+from tourney_ray.core.dataset_types import InstructDatasetType
+from tourney_ray.core.models import TaskData, TaskType
 from tourney_ray.evaluation.worker import WarmEvaluator
 
 FILES = Path(__file__).parents[1] / "tests" / "fixtures" / "evaluation"
 BASE = "base"
 ROWS = "data/instruct_test.json"
-COLUMNS = DatasetType(field_instruction="instruct", field_input="input", field_output="output")
+COLUMNS = InstructDatasetType(field_instruction="instruct", field_input="input", field_output="output")
 TOKENS = 256
 CHECKPOINTS = {"full checkpoint": "instruct_full", "LoRA adapter": "instruct_lora"}
 SEED = bytes(32)

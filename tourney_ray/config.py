@@ -8,8 +8,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tourney_ray.core.models import Hotkey, Record, TournamentType
+from tourney_ray.core.models import Hotkey, TournamentType
 from tourney_ray.core.presets import preset_fields
+from tourney_ray.core.record import Record
 from tourney_ray.core.rules import Rules
 from tourney_ray.errors import ConfigError
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 
-from tourney_ray.core.models import DatasetType
+from tourney_ray.core.dataset_types import InstructDatasetType
 from tourney_ray.evaluation.base_model import BaseModel, load_base
 from tourney_ray.evaluation.rows import read_rows
 from tourney_ray.evaluation.safetensors_file import read_header
@@ -50,8 +50,8 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def columns() -> DatasetType:
-    return DatasetType(field_instruction="instruct", field_input="input", field_output="output")
+def columns() -> InstructDatasetType:
+    return InstructDatasetType(field_instruction="instruct", field_input="input", field_output="output")
 
 
 @pytest.fixture

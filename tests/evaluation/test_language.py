@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 import torch
 
-from tourney_ray.core.models import DatasetType
+from tourney_ray.core.dataset_types import InstructDatasetType as Columns
 from tourney_ray.errors import ConfigError
 from tourney_ray.evaluation.base_model import BaseModel
 from tourney_ray.evaluation.language import TokenRow, default_sequence_len, row_losses, tokenise
@@ -36,7 +36,7 @@ class Letters:
 @pytest.mark.parametrize("name", ["instruct_full", "instruct_full_custom_format"])
 def test_the_independent_values(files, base, expected, rows, name: str) -> None:
     want = expected[name]
-    texts = examples(rows, DatasetType.model_validate(want["dataset_type"]))
+    texts = examples(rows, Columns.model_validate(want["dataset_type"]))
     got = score_instruct(base, files / want.get("checkpoint", name), texts, want["sequence_len"])
     assert got.value == pytest.approx(want["value"], abs=1e-5)
     assert len(got.per_row) == len(rows)
@@ -103,7 +103,7 @@ def test_without_an_answer_every_token_counts_in_windows() -> None:
 
 def test_windows_are_one_row(base: BaseModel) -> None:
     texts = examples(
-        [{"text": "emma has the white stone. " * 30}], DatasetType(field_instruction="text", field_output=None)
+        [{"text": "emma has the white stone. " * 30}], Columns(field_instruction="text", field_output=None)
     )
     (row,) = tokenise(texts, base.tokenizer, 64)
     losses = [row_losses(base.model, [TokenRow((window,), 1)])[0] * (len(window) - 1) for window in row.windows]
@@ -138,41 +138,53 @@ def test_the_default_length(max_position: int | None, length: int) -> None:
 @pytest.mark.parametrize(
     ("columns", "row", "prompt"),
     [
-        (DatasetType(), {"instruction": "Sing", "output": "la"}, "Sing"),
-        (DatasetType(field_input="input"), {"instruction": "Sing", "input": "loud", "output": "la"}, "Sing loud"),
-        (DatasetType(field_input="input"), {"instruction": "Sing", "input": "", "output": "la"}, "Sing"),
-        (DatasetType(field_input="input"), {"instruction": "Sing", "input": None, "output": "la"}, "Sing"),
-        (DatasetType(field_input="input"), {"instruction": "Sing", "output": "la"}, "Sing"),
-        (DatasetType(system_prompt="Be kind. "), {"instruction": "Sing", "output": "la"}, "Be kind. Sing"),
+        (Columns(), {"instruction": "Sing", "output": "la"}, "Sing"),
         (
-            DatasetType(field_system="who", system_prompt="unused", system_format="[{system}]"),
+            Columns(field_input="input"),
+            {"instruction": "Sing", "input": "loud", "output": "la"},
+            "Sing loud",
+        ),
+        (Columns(field_input="input"), {"instruction": "Sing", "input": "", "output": "la"}, "Sing"),
+        (Columns(field_input="input"), {"instruction": "Sing", "input": None, "output": "la"}, "Sing"),
+        (Columns(field_input="input"), {"instruction": "Sing", "output": "la"}, "Sing"),
+        (Columns(system_prompt="Be kind. "), {"instruction": "Sing", "output": "la"}, "Be kind. Sing"),
+        (
+            Columns(field_system="who", system_prompt="unused", system_format="[{system}]"),
             {"instruction": "Sing", "who": "Bird", "output": "la"},
             "[Bird]Sing",
         ),
-        (DatasetType(field_system="who", system_prompt="unused"), {"instruction": "Sing", "output": "la"}, "Sing"),
-        (DatasetType(no_input_format="{{{instruction}}}"), {"instruction": "{Sing}", "output": "la"}, "{{Sing}}"),
-        (DatasetType(field_input="n"), {"instruction": "Add", "n": 7, "output": "la"}, "Add 7"),
+        (
+            Columns(field_system="who", system_prompt="unused"),
+            {"instruction": "Sing", "output": "la"},
+            "Sing",
+        ),
+        (
+            Columns(no_input_format="{{{instruction}}}"),
+            {"instruction": "{Sing}", "output": "la"},
+            "{{Sing}}",
+        ),
+        (Columns(field_input="n"), {"instruction": "Add", "n": 7, "output": "la"}, "Add 7"),
     ],
 )
-def test_prompts(columns: DatasetType, row: dict[str, Any], prompt: str) -> None:
+def test_prompts(columns: Columns, row: dict[str, Any], prompt: str) -> None:
     assert examples([row], columns) == [Example(prompt, "la")]
 
 
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        (DatasetType(field_instruction="question"), "row 1 has no column 'question'"),
-        (DatasetType(field_output="answer"), "row 1 has no column 'answer'"),
-        (DatasetType(field_input="list"), "row 1, column 'list' is not text"),
-        (DatasetType(format="{instruction} {inptu}"), "asks for more than {input}, {instruction}"),
-        (DatasetType(format="{instruction.__class__}"), "asks for more than"),
-        (DatasetType(format="{instruction:>99999999}"), "asks for more than"),
-        (DatasetType(format="{instruction!r}"), "asks for more than"),
-        (DatasetType(no_input_format="{}"), "asks for more than"),
-        (DatasetType(system_format="{system"), "cannot be read"),
+        (Columns(field_instruction="question"), "row 1 has no column 'question'"),
+        (Columns(field_output="answer"), "row 1 has no column 'answer'"),
+        (Columns(field_input="list"), "row 1, column 'list' is not text"),
+        (Columns(format="{instruction} {inptu}"), "asks for more than {input}, {instruction}"),
+        (Columns(format="{instruction.__class__}"), "asks for more than"),
+        (Columns(format="{instruction:>99999999}"), "asks for more than"),
+        (Columns(format="{instruction!r}"), "asks for more than"),
+        (Columns(no_input_format="{}"), "asks for more than"),
+        (Columns(system_format="{system"), "cannot be read"),
     ],
 )
-def test_columns_and_formats_that_do_not_fit(columns: DatasetType, words: str) -> None:
+def test_columns_and_formats_that_do_not_fit(columns: Columns, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         examples([{"instruction": "a", "output": "b", "list": [1]}], columns)
     assert words in caught.value.message
@@ -193,5 +205,5 @@ def test_dataset_types_that_are_none(document: str) -> None:
 
 
 def test_the_default_dataset_type() -> None:
-    reader: Callable[[str | None], DatasetType] = read_dataset_type
-    assert reader(None) == reader("{}") == DatasetType()
+    reader: Callable[[str | None], Columns] = read_dataset_type
+    assert reader(None) == reader("{}") == Columns()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tourney_ray.core.models import DatasetType, TaskData, TaskType
+from tourney_ray.core.dataset_types import InstructDatasetType
+from tourney_ray.core.models import TaskData, TaskType
 from tourney_ray.effects.ports import Evaluator
 from tourney_ray.errors import ConfigError, EvaluatorCrashed, NotFound, StorageUnavailable
 from tourney_ray.evaluation import scoring
@@ -36,7 +37,7 @@ def data(files: Path) -> TaskData:
         test_path="data/instruct_test.json",
         test_sha256=hashlib.sha256(test.read_bytes()).hexdigest(),
         test_rows=60,
-        dataset_type=DatasetType.model_validate_json(COLUMNS),
+        dataset_type=InstructDatasetType.model_validate_json(COLUMNS),
         sequence_len=256,
     )
 
@@ -154,7 +155,7 @@ def test_other_kinds_are_not_evaluated_yet(files, evaluator, data, kind: TaskTyp
         ({"test_path": "data/none.json"}, StorageUnavailable, "cannot be read"),
         ({"model_path": "none"}, EvaluatorCrashed, "no model in"),
         ({"model_path": "instruct_lora"}, EvaluatorCrashed, "no model in"),
-        ({"dataset_type": DatasetType()}, EvaluatorCrashed, "row 1 has no column 'instruction'"),
+        ({"dataset_type": InstructDatasetType()}, EvaluatorCrashed, "row 1 has no column 'instruction'"),
         ({"sequence_len": 2}, EvaluatorCrashed, "none of 60 rows fits into 2 tokens"),
     ],
 )

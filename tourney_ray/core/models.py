@@ -8,7 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from tourney_ray.core.dataset_types import DatasetType, InstructDatasetType
+from tourney_ray.core.record import Record
 
 Hotkey = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 """A miner's identity: an ss58 string, or any name of letters, digits, `_`, `.` and `-` up to 64 characters."""
@@ -21,12 +24,6 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 ImageId = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 """What the container engine names an image: the digest of its configuration."""
-
-
-class Record(BaseModel):
-    """Base of all records: frozen, refusing unknown fields, comparable by value."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class TournamentType(StrEnum):
@@ -175,21 +172,6 @@ Answer = Annotated[Entrant | Refusal, Field(discriminator="answer")]
 """What became of asking one miner."""
 
 
-class DatasetType(Record):
-    """How the columns of a text data set are read; the contract's `--dataset-type` document."""
-
-    field_instruction: str = "instruction"
-    field_input: str | None = None
-    field_output: str | None = "output"
-    field_system: str | None = None
-    system_prompt: str = ""
-    system_format: str = "{system}"
-    format: str | None = None
-    """Prompt of a row whose input is not empty; None stands for `"{instruction} {input}"`."""
-    no_input_format: str | None = None
-    """Prompt of a row without input; None stands for `"{instruction}"`."""
-
-
 class TaskData(Record):
     """What a task is trained and evaluated on. Paths are relative to the operator's store of task data."""
 
@@ -205,7 +187,7 @@ class TaskData(Record):
     test_path: str
     test_sha256: Sha256
     test_rows: int = Field(gt=0)
-    dataset_type: DatasetType = DatasetType()
+    dataset_type: DatasetType = InstructDatasetType()
     sequence_len: int = Field(gt=0)
     """Longest row that is evaluated, tokens."""
 

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from tourney_ray.config import Settings
 from tourney_ray.core.events import ImageBuilt
-from tourney_ray.core.models import Blame, Failed, Record, TrainingSpec
+from tourney_ray.core.models import Blame, Failed, TrainingSpec
+from tourney_ray.core.record import Record
 from tourney_ray.driver.folders import artifact_store
 from tourney_ray.effects import contract
 from tourney_ray.effects.carried import have

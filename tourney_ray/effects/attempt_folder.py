@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from tourney_ray.core.models import Failed, Record, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.core.models import Failed, Trained, TrainingOutcome, TrainingSpec
+from tourney_ray.core.record import Record
 from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.processes import ProcessMark, this_machine
 from tourney_ray.errors import StorageUnavailable

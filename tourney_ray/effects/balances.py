@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tourney_ray.core.events import TransferCredited
-from tourney_ray.core.models import Hotkey, Record
+from tourney_ray.core.models import Hotkey
+from tourney_ray.core.record import Record
 from tourney_ray.core.replay import spell
 from tourney_ray.errors import ConfigError
 

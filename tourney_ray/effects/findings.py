@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from tourney_ray.core.models import Record
 from tourney_ray.core.quoting import shown
+from tourney_ray.core.record import Record
 
 
 class Rule(StrEnum):

@@ -12,7 +12,8 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from tourney_ray.core.models import Record, Sha256
+from tourney_ray.core.models import Sha256
+from tourney_ray.core.record import Record
 
 MOST_FILES = 50_000
 MOST_PATH_BYTES = 3_000

@@ -19,8 +19,9 @@ from typing import Any, cast
 import httpx
 from pydantic import Field, ValidationError
 
-from tourney_ray.core.models import Miner, Record, TournamentType
+from tourney_ray.core.models import Miner, TournamentType
 from tourney_ray.core.quoting import shown
+from tourney_ray.core.record import Record
 from tourney_ray.effects.addresses import address_problem, is_commit, ref_problem
 from tourney_ray.errors import ConfigError
 

@@ -16,7 +16,8 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from tourney_ray import __version__
-from tourney_ray.core.models import Blame, Record, TrainingSpec
+from tourney_ray.core.models import Blame, TrainingSpec
+from tourney_ray.core.record import Record
 from tourney_ray.core.resources import memory_bytes
 from tourney_ray.effects.artifacts import ArtifactStore
 from tourney_ray.effects.manifest import ManifestFile, manifest_of, sha256_of

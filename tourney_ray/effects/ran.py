@@ -6,7 +6,8 @@ from datetime import datetime
 
 from pydantic import Field
 
-from tourney_ray.core.models import Failed, Record
+from tourney_ray.core.models import Failed
+from tourney_ray.core.record import Record
 
 
 class Ran(Record):

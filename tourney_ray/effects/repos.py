@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tourney_ray.core.models import Record, Sha1
+from tourney_ray.core.models import Sha1
 from tourney_ray.core.quoting import shown
+from tourney_ray.core.record import Record
 from tourney_ray.effects.addresses import address_problem, is_commit, ref_problem
 from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.git import LockedGit

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pydantic import computed_field
 
 from tourney_ray.core.holdings import Holdings
-from tourney_ray.core.models import Record
+from tourney_ray.core.record import Record
 
 MARGIN = timedelta(hours=1)
 """Before a mark, in which nothing counts as old: longer than anybody uses what no fact names yet, than an object may be

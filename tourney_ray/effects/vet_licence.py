@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tourney_ray.core.models import Record
+from tourney_ray.core.record import Record
 from tourney_ray.effects.findings import Finding, Rule
 
 _LICENCE_NAMES = ("LICENSE.md", "LICENSE", "license.md", "license", "License.md", "License")

@@ -1,4 +1,4 @@
-"""Test rows as text: what is read to a model and what it is scored on, by the task's `DatasetType`. Knows no tokens."""
+"""Test rows as text: what is read to a model and what it is scored on, by the task's dataset type. Knows no tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tourney_ray.core.models import DatasetType
+from tourney_ray.core.dataset_types import InstructDatasetType
 from tourney_ray.errors import ConfigError, NotFound
 
 FORMAT = "{instruction} {input}"
@@ -39,20 +39,20 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_dataset_type(document: str | None) -> DatasetType:
+def read_dataset_type(document: str | None) -> InstructDatasetType:
     """The columns that a JSON document names, the defaults for none; raises `ConfigError`."""
     try:
-        return DatasetType.model_validate_json(document) if document else DatasetType()
+        return InstructDatasetType.model_validate_json(document) if document else InstructDatasetType()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"
         raise ConfigError(
             f"the dataset type is not valid: {where}: {first['msg']}",
-            f"known fields: {', '.join(DatasetType.model_fields)}",
+            f"known fields: {', '.join(InstructDatasetType.model_fields)}",
         ) from error
 
 
-def examples(rows: Sequence[Mapping[str, Any]], columns: DatasetType) -> list[Example]:
+def examples(rows: Sequence[Mapping[str, Any]], columns: InstructDatasetType) -> list[Example]:
     """The rows as texts, in their order; raises `ConfigError` for a column or a format that does not fit them."""
     _check_format(columns.system_format, {"system"})
     _check_format(columns.format or FORMAT, {"instruction", "input"})
@@ -60,7 +60,7 @@ def examples(rows: Sequence[Mapping[str, Any]], columns: DatasetType) -> list[Ex
     return [_example(number, row, columns) for number, row in enumerate(rows, start=1)]
 
 
-def _example(number: int, row: Mapping[str, Any], columns: DatasetType) -> Example:
+def _example(number: int, row: Mapping[str, Any], columns: InstructDatasetType) -> Example:
     instruction = _text(number, row, columns.field_instruction)
     if columns.field_output is None:
         return Example(instruction, None)
@@ -68,7 +68,7 @@ def _example(number: int, row: Mapping[str, Any], columns: DatasetType) -> Examp
     return Example(_system(number, row, columns) + _prompt(number, row, columns, instruction), answer)
 
 
-def _system(number: int, row: Mapping[str, Any], columns: DatasetType) -> str:
+def _system(number: int, row: Mapping[str, Any], columns: InstructDatasetType) -> str:
     """The row's own system text where a column is named for it and present, else the task's."""
     system = "" if columns.field_system else columns.system_prompt
     if columns.field_system and columns.field_system in row:
@@ -76,7 +76,7 @@ def _system(number: int, row: Mapping[str, Any], columns: DatasetType) -> str:
     return columns.system_format.format(system=system) if system else ""
 
 
-def _prompt(number: int, row: Mapping[str, Any], columns: DatasetType, instruction: str) -> str:
+def _prompt(number: int, row: Mapping[str, Any], columns: InstructDatasetType, instruction: str) -> str:
     column = columns.field_input
     given = _text(number, row, column) if column and column in row else ""
     if given:

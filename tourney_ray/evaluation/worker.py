@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tourney_ray.core.dataset_types import InstructDatasetType
 from tourney_ray.core.models import Evaluated, TaskData, TaskType
 from tourney_ray.errors import ConfigError, EvaluatorCrashed, NotFound, StorageUnavailable, UserError
 from tourney_ray.evaluation.rows import examples, read_dataset_type, read_rows
@@ -59,6 +60,11 @@ class WarmEvaluator:
         if hashlib.sha256(rows_path.read_bytes()).hexdigest() != data.test_sha256:
             raise StorageUnavailable(
                 f"{rows_path} is not the task's test set: its SHA-256 differs", "restore the task's data"
+            )
+        if not isinstance(data.dataset_type, InstructDatasetType):
+            raise EvaluatorCrashed(
+                f"the columns of an Instruct task are described by {type(data.dataset_type).__name__}",
+                "prepare the task again",
             )
         rows = examples(read_rows(rows_path), data.dataset_type)
         base = self._warm_base(self._root / data.model_path)

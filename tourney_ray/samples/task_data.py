@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import cast
 
-from tourney_ray.core.models import DatasetType, TaskData, TaskType
+from tourney_ray.core.dataset_types import InstructDatasetType
+from tourney_ray.core.models import TaskData, TaskType
 from tourney_ray.errors import PlatformFault, StorageUnavailable
 from tourney_ray.samples.sentences import Row, make_rows
 
@@ -26,7 +27,7 @@ TEST_ROWS = 48
 LONGEST_ROW = 4096
 """Most tokens of a row that is evaluated, whatever the model could read."""
 
-COLUMNS = DatasetType(field_instruction="instruct", field_input="input", field_output="output")
+COLUMNS = InstructDatasetType(field_instruction="instruct", field_input="input", field_output="output")
 
 
 class SampleTasks:

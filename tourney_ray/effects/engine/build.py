@@ -13,8 +13,9 @@ from typing import Any
 
 from docker.errors import APIError
 
-from tourney_ray.core.models import Record, Sha1, Sha256
+from tourney_ray.core.models import Sha1, Sha256
 from tourney_ray.core.quoting import shown
+from tourney_ray.core.record import Record
 from tourney_ray.effects.engine.build_bounds import bounded
 from tourney_ray.effects.engine.build_context import check_added, check_context, read_dockerfile
 from tourney_ray.effects.engine.build_leftovers import remove_leftovers

@@ -15,7 +15,8 @@ from pathlib import Path
 from docker.errors import APIError, DockerException, ImageNotFound
 from requests import RequestException
 
-from tourney_ray.core.models import Blame, Failed, Record, TrainingOutcome, TrainingSpec
+from tourney_ray.core.models import Blame, Failed, TrainingOutcome, TrainingSpec
+from tourney_ray.core.record import Record
 from tourney_ray.effects.attempt_folder import AttemptFolder
 from tourney_ray.effects.engine.connection import Engine, translated
 from tourney_ray.effects.engine.containers import Container, Containers
