@@ -18,6 +18,7 @@ import pytest
 
 from tests.builders import Played, play
 from tourney_ray import __version__
+from tourney_ray.effects.bubblewrap import why_not
 from tourney_ray.store.journal import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +207,26 @@ def test_evaluate_gives_the_reference_value(expected: dict[str, Any], case: str)
 def test_evaluate_for_people_is_one_line(expected: dict[str, Any]) -> None:
     done = evaluate(expected["instruct_full"], FILES / "instruct_full")
     assert re.fullmatch(r"2\.11243\d+ over \d+ rows; fine-tuned\n", done.stdout), done.stderr
+
+
+def test_evaluate_grpo_reads_its_functions_from_a_file_and_draws_from_the_seed(tmp_path: Path) -> None:
+    if why := why_not():
+        pytest.skip(why)
+    source = "def letters(completions, **kwargs):\n    return [text.count('e') for text in completions]"
+    function = {"reward_func": source, "reward_weight": 1, "low": 0, "high": 100}
+    (tmp_path / "type.json").write_text(json.dumps({"reward_functions": [function]}))
+    values = [
+        json.loads(
+            tourney(
+                *("evaluate", "--kind", "grpo", "--base", FILES / "base", "--checkpoint", FILES / "dpo_full"),
+                *("--rows", FILES / "data" / "grpo_test.json", "--dataset-type", tmp_path / "type.json"),
+                *("--seed", seed, "--json"),
+            ).stdout
+        )["value"]
+        for seed in ("1", "2")
+    ]
+    assert values[0] != values[1]
+    assert all(-1 < value < 1 for value in values)
 
 
 def test_a_checkpoint_that_is_refused_exits_2_and_says_why(expected: dict[str, Any], tmp_path: Path) -> None:

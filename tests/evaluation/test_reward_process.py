@@ -28,7 +28,9 @@ def launch(request: pytest.FixtureRequest) -> Launcher:
     return request.param
 
 
-def run(source: str, launch: Launcher = list, clock_s: float = 20.0, extra: Sequence[object] | None = None) -> list[float]:
+def run(
+    source: str, launch: Launcher = list, clock_s: float = 20.0, extra: Sequence[object] | None = None
+) -> list[float]:
     limits = Limits(clock_s, memory_bytes=2**30)
     return run_function(read_function(1, source), ["one", "two words", "é🙂"], extra, launch, limits)
 
