@@ -267,13 +267,8 @@ def test_a_wrong_question_exits_2_and_names_what_is_wrong(change: dict[str, str]
         ("state = ", "is not TOML: "),
         (SETTINGS + "port = 3\n", "registry.port: Extra inputs are not permitted"),
         (SETTINGS + "[rules]\nmin_miners = 1\n", "rules.min_miners: "),
-        (SETTINGS, "the rules draw DpoTask, GrpoTask, which this version cannot evaluate"),
         ('types = ["image"]\n' + SETTINGS, "the rules draw ImageTask, "),
-        (
-            SETTINGS
-            + '[rules]\nknockout_task_shares = { InstructTextTask = 1.0 }\nboss_tasks = ["InstructTextTask"]\n',
-            "miners.json: No such file or directory",
-        ),
+        (SETTINGS, "miners.json: No such file or directory"),
     ],
 )
 def test_run_refuses_settings_that_cannot_work_before_anything_starts(tmp_path: Path, text: str, why: str) -> None:
