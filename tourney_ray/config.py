@@ -82,6 +82,17 @@ class Sandbox(Record):
     build_deadline_s: float = Field(default=3600.0, gt=0)
 
 
+class Evaluation(Record):
+    """What the process that reads checkpoints may take. It is isolated wherever `sandbox.kind` is not `process`."""
+
+    mem_gib: float | None = Field(default=None, ge=0.5, allow_inf_nan=False)
+    """Memory, GiB (2³⁰ bytes): room for the base model in fp32, a checkpoint beside it, and the longest row. None: all
+    of the machine's but `sandbox.mem_reserve_gib`."""
+    deadline_hours: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    """For one checkpoint, hours, loading the base model included. A large model takes its time on the rows, and a file
+    that only stops the clock holds its round up for twice as long at most."""
+
+
 class Retention(Record):
     """How much each node keeps, GiB (2³⁰ bytes). Beyond it the oldest goes, but never what a tournament needs.
 
@@ -123,6 +134,7 @@ class Settings(Record):
     base_contestants: dict[TournamentType, BaseContestant] = Field(default_factory=dict[TournamentType, BaseContestant])
     repositories: Repositories = Repositories()
     sandbox: Sandbox = Sandbox()
+    evaluation: Evaluation = Evaluation()
     retention: Retention = Retention()
     cluster: ClusterChoice = ClusterChoice()
     rules: Rules = Rules()

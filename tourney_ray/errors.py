@@ -101,7 +101,11 @@ class InputsMissing(PlatformFault):
 
 
 class EvaluatorCrashed(PlatformFault):
-    """The evaluator died or could not be started."""
+    """The evaluator could not be started, or broke off."""
+
+
+class EvaluatorDied(EvaluatorCrashed):
+    """The evaluator's process ended, or had to be ended, while it read one checkpoint."""
 
 
 class Defect(TourneyError):

@@ -194,7 +194,8 @@ def evaluate(expected: dict[str, Any], checkpoint: Path, *words: str) -> Done:
 
 
 @pytest.mark.parametrize("case", ["instruct_full", "instruct_full_custom_format"])
-def test_evaluate_gives_the_reference_value(expected: dict[str, Any], case: str) -> None:
+def test_evaluate_gives_the_reference_value(expected: dict[str, Any], case: str, need: Callable[[str], str]) -> None:
+    need("bwrap")
     done = evaluate(expected[case], FILES / "instruct_full", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -205,7 +206,7 @@ def test_evaluate_gives_the_reference_value(expected: dict[str, Any], case: str)
 
 
 def test_evaluate_for_people_is_one_line(expected: dict[str, Any]) -> None:
-    done = evaluate(expected["instruct_full"], FILES / "instruct_full")
+    done = evaluate(expected["instruct_full"], FILES / "instruct_full", "--no-sandbox")
     assert re.fullmatch(r"2\.11243\d+ over \d+ rows; fine-tuned\n", done.stdout), done.stderr
 
 
@@ -229,7 +230,10 @@ def test_evaluate_grpo_reads_its_functions_from_a_file_and_draws_from_the_seed(t
     assert all(-1 < value < 1 for value in values)
 
 
-def test_a_checkpoint_that_is_refused_exits_2_and_says_why(expected: dict[str, Any], tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_refused_exits_2_and_says_why(
+    expected: dict[str, Any], tmp_path: Path, need: Callable[[str], str]
+) -> None:
+    need("bwrap")
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
     done = evaluate(expected["instruct_full"], tmp_path, "--json")
     answer = json.loads(done.stdout)
@@ -255,7 +259,23 @@ def test_a_checkpoint_that_is_refused_exits_2_and_says_why(expected: dict[str, A
 def test_a_wrong_question_exits_2_and_names_what_is_wrong(change: dict[str, str], why: str) -> None:
     given = {"--kind": "instruct", "--base": str(FILES / "base"), "--checkpoint": str(FILES / "instruct_full")}
     options = given | {"--rows": str(FILES / "data" / "instruct_test.json")} | change
-    assert why in refused(tourney("evaluate", *[word for pair in options.items() for word in pair]), code=2)
+    words = [word for pair in options.items() for word in pair]
+    assert why in refused(tourney("evaluate", "--no-sandbox", *words), code=2)
+
+
+def test_without_a_sandbox_no_checkpoint_is_read_unless_it_is_trusted(tmp_path: Path) -> None:
+    words = (*("evaluate", "--kind", "chess", "--base", tmp_path, "--checkpoint", tmp_path), "--rows", tmp_path)
+    bare = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tourney_ray", *words], env=bare, capture_output=True, text=True, check=False
+    )
+    assert "no stranger's checkpoint is evaluated without a sandbox: bubblewrap is not installed" in refused(done, 2)
+    assert "--no-sandbox, for a checkpoint that you trust" in done.stderr
+    trusted = subprocess.run(
+        [sys.executable, "-m", "tourney_ray", *words, "--no-sandbox"],
+        env=bare, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "'chess' is not evaluated by this version" in refused(trusted, code=2)
 
 
 # --- run and demo

@@ -22,6 +22,7 @@ from tourney_ray.core.commands import (
     Train,
 )
 from tourney_ray.core.draw import commitment
+from tourney_ray.core.evaluations import NotEvaluated
 from tourney_ray.core.evolve import is_known
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.metrics import METRICS
@@ -74,7 +75,7 @@ class Arena:
     beacon: str = ""
     rules: Rules = field(default_factory=Rules)
     trains: Callable[[TrainingSpec], Trained | Failed] = trained
-    measures: Callable[[Evaluate], Evaluated | None] = by_number
+    measures: Callable[[Evaluate], Evaluated | NotEvaluated | None] = by_number
     """None: the evaluator fails."""
     values: Mapping[tuple[int, str], float] = field(default_factory=dict[tuple[int, str], float])
     """Metrics by (round number, hotkey) that go before `measures`."""
@@ -243,6 +244,8 @@ class Arena:
         result = self.measures(c) if scripted is None else measured(c, scripted)
         if result is None:
             self.stage.record(e.EvaluationFailed(**where, reason="the evaluator was killed"))
+        elif isinstance(result, NotEvaluated):
+            self.stage.record(e.EvaluationFailed(**where, reason=result.reason, died=result.died))
         else:
             self.stage.record(e.CheckpointEvaluated(**where, result=result))
 

@@ -17,8 +17,8 @@ import pytest
 
 from tests.docker.engine import PrivateEngine
 from tests.docker.yard import LIMITS, MIB, Yard, nameless
+from tourney_ray.effects.control_groups import GROUPS
 from tourney_ray.effects.engine import builder
-from tourney_ray.effects.engine.build_bounds import GROUPS
 from tourney_ray.effects.engine.connection import connect
 from tourney_ray.errors import ImageBuildFailed, StorageUnavailable
 

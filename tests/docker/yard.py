@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tourney_ray.effects.contract import dockerfile_at
+from tourney_ray.effects.control_groups import GROUPS
 from tourney_ray.effects.engine.build import BuiltImage, build_image
-from tourney_ray.effects.engine.build_bounds import GROUPS
 from tourney_ray.effects.engine.builder import BuildLimits
 from tourney_ray.effects.engine.connection import Engine
 

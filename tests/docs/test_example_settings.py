@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from tourney_ray.config import (
     BaseContestant,
     ClusterChoice,
+    Evaluation,
     Registry,
     Repositories,
     Retention,
@@ -31,6 +32,14 @@ def test_it_loads_and_draws_only_what_can_be_evaluated() -> None:
 def test_it_names_every_key() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     named = set(re.findall(r"^(?:# )?(\w+) = ", text, re.MULTILINE)) | set(re.findall(r"^\[(\w+)", text, re.MULTILINE))
-    tables: list[type[BaseModel]] = [Registry, Repositories, Sandbox, Retention, ClusterChoice, BaseContestant]
+    tables: list[type[BaseModel]] = [
+        Registry,
+        Repositories,
+        Sandbox,
+        Evaluation,
+        Retention,
+        ClusterChoice,
+        BaseContestant,
+    ]
     models: list[type[BaseModel]] = [Settings, *tables]
     assert {field for model in models for field in model.model_fields} <= named

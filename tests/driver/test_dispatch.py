@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +14,16 @@ from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, Work
 from tests.driver.scripted import OpenRig, trains
 from tourney_ray.config import Sandbox, Settings
 from tourney_ray.core import events as e
-from tourney_ray.core.commands import Release, Train
+from tourney_ray.core.commands import Evaluate, Release, Train
+from tourney_ray.core.evaluations import NotEvaluated
 from tourney_ray.core.leases import Cluster
-from tourney_ray.core.models import Blame, Failed, Trained, TrainingOutcome
+from tourney_ray.core.models import Blame, Evaluated, Failed, Trained, TrainingOutcome
 from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.state import State
 from tourney_ray.driver import dispatch, tasks, work
 from tourney_ray.driver.dispatch import RETRY_S, RayDispatcher
 from tourney_ray.driver.loop import Outcome
+from tourney_ray.driver.outcomes import train_ended
 from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import EngineDown
 
@@ -89,6 +92,16 @@ class Desk:
                 return outcome.facts
             self.progress += outcome.facts
 
+    async def evaluated(self, command: Evaluate, said: Any) -> tuple[e.Fact, ...]:
+        """The facts that come of an evaluation of which the evaluator says that."""
+        self.dispatcher._evaluator = SimpleNamespace(evaluate=Task(said))
+        self._monkeypatch.setattr(self.dispatcher, "_secret", lambda _: "5" * 64)
+        self._monkeypatch.setattr(dispatch.asyncio, "sleep", self._pause)
+        self.dispatcher.dispatch(command)
+        outcome = await self._outcomes.get()
+        assert isinstance(outcome, Outcome), outcome
+        return outcome.facts
+
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
@@ -104,6 +117,17 @@ def train(rig: OpenRig) -> Train:
     r = rig(nodes=Cluster((Node(NODE, {"H100": 8}),)))
     r.go_on(trains)
     return r.of(Train)[0]
+
+
+@pytest.fixture
+def evaluation(rig: OpenRig, desk: Desk) -> Evaluate:
+    """The evaluation of one checkpoint, which is due."""
+    r = rig(nodes=Cluster((Node(NODE, {"H100": 8}),)))
+    r.go_on(trains)
+    train = r.of(Train)[0]
+    r.step(Outcome(train.command_id, train_ended(train, TRAINED)))
+    desk.state = r.journal.state
+    return r.of(Evaluate)[0]
 
 
 @pytest.fixture
@@ -215,3 +239,29 @@ async def test_a_release_that_fails_frees_nothing_and_is_tried_again_after_a_pau
     assert desk.dispatcher.troubles == {release.command_id: f"{why}; tried again every {RETRY_S:g} s"}
     await desk.ended(release, "its processes are gone")
     assert desk.dispatcher.troubles == {}
+
+
+@pytest.mark.parametrize("died", [True, False])
+async def test_an_evaluator_that_cannot_tell_says_whether_it_died(desk: Desk, evaluation: Evaluate, died: bool) -> None:
+    (failed,) = await desk.evaluated(evaluation, NotEvaluated(reason="it was killed", died=died))
+    assert isinstance(failed, e.EvaluationFailed)
+    assert (failed.reason, failed.died) == ("it was killed", died)
+
+
+async def test_a_metric_is_recorded_as_it_was_measured(desk: Desk, evaluation: Evaluate) -> None:
+    (told,) = await desk.evaluated(evaluation, Evaluated(value=1.5, per_row=(1.0, 2.0)))
+    assert isinstance(told, e.CheckpointEvaluated)
+    assert told.result.value == 1.5
+
+
+async def test_an_evaluators_actor_that_is_lost_has_not_died_at_a_checkpoint(desk: Desk, evaluation: Evaluate) -> None:
+    (failed,) = await desk.evaluated(evaluation, NodeDiedError("gone"))
+    assert isinstance(failed, e.EvaluationFailed)
+    assert not failed.died
+
+
+async def test_without_a_sandbox_evaluations_wait_and_nothing_is_recorded(desk: Desk, evaluation: Evaluate) -> None:
+    why = "no stranger's checkpoint is evaluated without a sandbox: bubblewrap is not installed"
+    assert await desk.evaluated(evaluation, NotEvaluated(reason=why, no_sandbox=True)) == ()
+    assert desk.pauses == [RETRY_S]
+    assert desk.dispatcher.troubles == {evaluation.command_id: f"{why}; tried again every {RETRY_S:g} s"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.effects.builders_repos import git, make_repo
 from tests.effects.builders_sandbox import DOCKERFILE, SAVING, Told, nothing
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import Evaluate
+from tourney_ray.core.evaluations import NotEvaluated
 from tourney_ray.core.models import (
     Blame,
     Failed,
@@ -183,10 +185,10 @@ def test_every_error_becomes_a_failure_with_its_blame(
 
 def test_the_evaluator_says_why_it_could_not_tell(settings: Settings) -> None:
     command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", tiny_task_data(), 1, 0)
-    said = work.EvaluatorWorker(settings).evaluate(command, b"\0" * 32)
-    assert isinstance(said, str)
-    assert "no checkpoint at 'checkpoints/gone'" in said
     absent = dataclasses.replace(command, checkpoint=f"sha256:{'a' * 64}")
-    said = work.EvaluatorWorker(settings).evaluate(absent, b"\0" * 32)
-    assert isinstance(said, str)
-    assert f"object {'a' * 64} is not in" in said
+    with contextlib.closing(work.EvaluatorWorker(settings)) as worker:
+        said = [worker.evaluate(command, b"\0" * 32), worker.evaluate(absent, b"\0" * 32)]
+    assert all(isinstance(one, NotEvaluated) and not one.died and not one.no_sandbox for one in said)
+    reasons = [one.reason for one in said if isinstance(one, NotEvaluated)]
+    assert "no checkpoint at 'checkpoints/gone'" in reasons[0]
+    assert f"object {'a' * 64} is not in" in reasons[1]

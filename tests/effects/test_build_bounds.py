@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.effects.test_options import FACTS
-from tourney_ray.effects.engine import build_bounds
+from tourney_ray.effects import control_groups
 from tourney_ray.effects.engine.build_bounds import bounded, end_processes
 from tourney_ray.errors import EngineDown
 
@@ -19,13 +19,13 @@ GIB = 2**30
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in the place of the kernel's, which keeps what is written."""
-    monkeypatch.setattr(build_bounds, "GROUPS", tmp_path)
+    monkeypatch.setattr(control_groups, "GROUPS", tmp_path)
 
-    def end(folders: list[Path]) -> None:
-        for folder in folders:
+    def end(name: str) -> None:
+        for folder in control_groups.folders(name):
             shutil.rmtree(folder)
 
-    monkeypatch.setattr(build_bounds, "_end", end)
+    monkeypatch.setattr(control_groups, "end", end)
     return tmp_path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -232,3 +233,13 @@ def test_only_the_last_tasks_are_kept(files: Path, data: TaskData) -> None:
     for length in range(40, 40 + 2 * TASKS_KEPT):
         evaluator.evaluate(TaskType.INSTRUCT, data.model_copy(update={"sequence_len": length}), files / "base", SEED)
     assert len(evaluator._tasks) == TASKS_KEPT
+
+
+def test_a_file_of_two_names_is_refused_unless_the_store_shares_it(
+    files: Path, full: Path, evaluator: Evaluator, data: TaskData, tmp_path: Path
+) -> None:
+    os.link(full / "model.safetensors", tmp_path / "another")
+    rows = files / "data" / "instruct_test.json"
+    got = evaluate_files(Question("instruct", files / "base", full, rows, COLUMNS, 256))
+    assert got.refused == "'model.safetensors' has 2 names on the disk; submit a copy"
+    assert evaluator.evaluate(TaskType.INSTRUCT, data, full, SEED).refused == ""

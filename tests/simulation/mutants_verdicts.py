@@ -67,8 +67,8 @@ def eliminated_plays_on(patch: pytest.MonkeyPatch) -> None:
 def nine_advance(patch: pytest.MonkeyPatch) -> None:
     honest = verdict.decide_group
 
-    def decide(ranking: Sequence[Ranked], rules: Rules) -> Decision:
-        return honest(ranking, rules.model_copy(update={"group_advance": 9}))
+    def decide(ranking: Sequence[Ranked], rules: Rules, *rest: Any) -> Decision:
+        return honest(ranking, rules.model_copy(update={"group_advance": 9}), *rest)
 
     everywhere(patch, honest, decide)
 
@@ -105,8 +105,8 @@ def untrained_counts(patch: pytest.MonkeyPatch) -> None:
 def loser_advances(patch: pytest.MonkeyPatch) -> None:
     honest = verdict.decide_pair
 
-    def decide(ranking: Sequence[Ranked], metric: Metric) -> Decision:
-        return honest(tuple(reversed(ranking)) if all(r.valid for r in ranking) else ranking, metric)
+    def decide(ranking: Sequence[Ranked], metric: Metric, *rest: Any) -> Decision:
+        return honest(tuple(reversed(ranking)) if all(r.valid for r in ranking) else ranking, metric, *rest)
 
     everywhere(patch, honest, decide)
 

@@ -130,12 +130,18 @@ def simulate(as_json: bool, **options: Any) -> None:
 @click.option("--sequence-len", type=click.IntRange(min=1), default=None, help="Longest row, tokens.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="What sampled kinds draw from.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as one JSON document.")
-def evaluate(as_json: bool, **options: Any) -> None:
-    """Compute the metric of a checkpoint, as the tournament does."""
+@click.option("--no-sandbox", "trusted", is_flag=True, help="Read the checkpoint without bubblewrap: if you trust it.")
+@click.option("--shut-in", is_flag=True, hidden=True)
+def evaluate(as_json: bool, trusted: bool, shut_in: bool, **options: Any) -> None:
+    """Compute the metric of a checkpoint, as the tournament does: shut in, since the checkpoint may be hostile."""
+    if not (trusted or shut_in):
+        from tourney_ray.cli.shut_in import evaluate_shut_in
+
+        sys.exit(evaluate_shut_in(options | {"json": as_json}))
     from tourney_ray.cli.evaluate import run_evaluate
     from tourney_ray.evaluation.worker import Question
 
-    run_evaluate(as_json, Question(**options))
+    run_evaluate(as_json, shut_in, Question(**options))
 
 
 for _command in (cancel, retry, reopen, fence, images, gc, checkout, provenance):

@@ -87,8 +87,10 @@ def _hold(settings: Settings, address: str, as_json: bool, began: float) -> None
     from tourney_ray.cli.follow import follow_to_the_end
     from tourney_ray.cli.run import documents
     from tourney_ray.driver.client import connection, start
+    from tourney_ray.driver.evaluator import check_evaluator
     from tourney_ray.driver.work import sandbox_warning
 
+    check_evaluator(settings)
     if warning := sandbox_warning(settings):
         click.secho(warning, err=True, bold=True)
     with connection(address, divert=as_json):

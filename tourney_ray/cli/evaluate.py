@@ -11,9 +11,12 @@ from tourney_ray.errors import CheckpointInvalid
 from tourney_ray.evaluation.worker import Question, evaluate_files
 
 
-def run_evaluate(as_json: bool, question: Question) -> None:
-    """Print the metric; raises `CheckpointInvalid` (exit 2) for a checkpoint that is refused, after any JSON."""
-    result = evaluate_files(question, without_network)
+def run_evaluate(as_json: bool, shut_in: bool, question: Question) -> None:
+    """Print the metric; raises `CheckpointInvalid` (exit 2) for a checkpoint that is refused, after any JSON.
+
+    Where all of this is `shut_in` already, so are the programs that the task brings along.
+    """
+    result = evaluate_files(question, list if shut_in else without_network)
     if as_json:
         document = json.loads(result.model_dump_json())
         click.echo(json.dumps(document | {"is_finetune": document.pop("fine_tuned")}, ensure_ascii=False))

@@ -155,6 +155,8 @@ class Evaluate:
     number: int
     tries: int
     """Tries so far, failed or taken back by a person; part of the id, so that each is a command of its own."""
+    deaths: int = 0
+    """How often the evaluator died at this checkpoint."""
 
     @property
     def command_id(self) -> str:

@@ -240,4 +240,5 @@ def _evaluate(t: Tournament, task: Task, training: Training) -> Evaluate:
         data=task.data,
         number=task.evaluation,
         tries=training.evaluation_failures + training.taken_back,
+        deaths=training.evaluator_deaths,
     )

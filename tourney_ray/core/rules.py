@@ -136,6 +136,8 @@ class Rules(Record):
     platform_retry_cap_s: Positive = 1800.0
     max_platform_failures: int = Field(default=20, ge=1)
     """Faults of the platform that end a training, so that a round cannot wait for ever; 20 last about six hours."""
+    max_evaluator_deaths: int = Field(default=2, ge=2)
+    """Deaths of the evaluator at one checkpoint that make them the miner's: one may be an accident."""
     repeat_above_share: Share = 0.5
     """A task is repeated as a whole when the platform ended more than this share of its trainings."""
     max_repetitions: int = Field(default=1, ge=0)
@@ -163,6 +165,9 @@ class Rules(Record):
     penalised_share: Share = 0.25
     image_text_guided_share: Share = 0.25
     """Weight of the losses with a text prompt in an image loss; those without have the rest, being harder to game."""
+    noise_is_a_tie: bool = False
+    """Whether of two whose difference is within noise (docs/rules.md) the champion, else the earlier registered, has
+    the task; groups are ranked as they are measured."""
     boss_margin_first: Share = 0.10
     """Margin that a challenger must beat a champion of one win by, as a share of the champion's metric."""
     boss_margin_decay: Annotated[float, Field(gt=0, le=1)] = 0.8

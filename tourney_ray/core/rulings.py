@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tourney_ray.core import events as e
+from tourney_ray.core.comparing import Comparison, compared
 from tourney_ray.core.metrics import METRICS, Metric
 from tourney_ray.core.models import Blame, Failed, RoundType, TaskStatus, TrainingStatus
 from tourney_ray.core.scoring import Submission, rank_task, spell
@@ -53,7 +54,7 @@ def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fa
         return e.EvaluationRepeated(
             tournament_id=t.tournament_id, task_id=task.task_id, number=task.evaluation + 1, because=again
         )
-    winner, because = _task_winner(t, active, match, metric, ranking)
+    winner, because = _task_winner(t, active, match, task, ranking)
     return e.TaskDecided(
         tournament_id=t.tournament_id,
         task_id=task.task_id,
@@ -86,17 +87,43 @@ def submission(t: Tournament, training: Training) -> Submission:
 
 
 def _task_winner(
-    t: Tournament, active: Round, match: Match, metric: Metric, ranking: Sequence[e.Ranked]
+    t: Tournament, active: Round, match: Match, task: Task, ranking: Sequence[e.Ranked]
 ) -> tuple[str | None, str]:
+    metric = METRICS[task.task_type]
     by_hotkey = {r.hotkey: r for r in ranking}
     if active.round_type is RoundType.BOSS:
         champion, challenger = (by_hotkey[h] for h in match.entrants)
         margin = boss_margin(t.champion_wins, t.rules)
-        return decide_boss_task(metric, champion, challenger, margin, t.rules.boss_equality)
+        comparison = comparison_of(t, task, challenger.hotkey, champion.hotkey)
+        rules = t.rules
+        return decide_boss_task(
+            metric, champion, challenger, margin, rules.boss_equality, comparison, rules.noise_is_a_tie
+        )
     best = ranking[0]
     if not best.valid:
         return None, "nobody has a valid metric"
+    if active.round_type is RoundType.KNOCKOUT and _is_upset(t, task, ranking):
+        return ranking[1].hotkey, f"{ranking[1].hotkey} registered earlier, and the difference is within noise"
     return best.hotkey, f"{best.hotkey} has the best {metric.name}, {spell(best.value)}"
+
+
+def comparison_of(t: Tournament, task: Task, one: str, other: str) -> Comparison | None:
+    """How far `one` is ahead of `other` in a task; None where their rows cannot be paired."""
+    first, second = (task.trainings[hotkey].evaluated for hotkey in (one, other))
+    if first is None or second is None:
+        return None
+    seed = f"{t.seed}|{task.task_id}|{one}|{other}"
+    return compared(METRICS[task.task_type], task.task_type, first.per_row, second.per_row, seed)
+
+
+def _is_upset(t: Tournament, task: Task, ranking: Sequence[e.Ranked]) -> bool:
+    """Whether the second of a pair has its task by the rule that noise is a tie, having registered earlier."""
+    if not t.rules.noise_is_a_tie or not all(r.valid for r in ranking):
+        return False
+    best, second = (r.hotkey for r in ranking)
+    comparison = comparison_of(t, task, best, second)
+    earlier = t.registration_rank(second) < t.registration_rank(best)
+    return earlier and comparison is not None and comparison.within_noise
 
 
 # --- matches
@@ -121,9 +148,13 @@ def _decide_match(t: Tournament, active: Round, match: Match, decided: Sequence[
     if active.round_type is RoundType.BOSS:
         champion, challenger = match.entrants
         return decide_boss_round(champion, challenger, decided, slots(t.tournament_type, RoundType.BOSS, t.rules))
+    task, ranking = t.tasks[decided[0].task_id], decided[0].ranking
     if active.round_type is RoundType.GROUP:
-        return decide_group(decided[0].ranking, t.rules)
-    return decide_pair(decided[0].ranking, METRICS[t.tasks[decided[0].task_id].task_type])
+        return decide_group(ranking, t.rules, lambda one, other: comparison_of(t, task, one, other))
+    valid = [r.hotkey for r in ranking if r.valid]
+    comparison = comparison_of(t, task, valid[0], valid[1]) if len(valid) > 1 else None
+    upset = bool(valid) and decided[0].winner != valid[0]
+    return decide_pair(ranking, METRICS[task.task_type], comparison, upset)
 
 
 # --- the end

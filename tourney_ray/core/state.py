@@ -79,6 +79,8 @@ class Training:
     """Checkpoints that the evaluation refused and the entrant trains again for, of the attempts that count."""
     evaluation_failures: int = 0
     """Of the evaluator, over all attempts."""
+    evaluator_deaths: int = 0
+    """How often its process died at the latest checkpoint."""
     taken_back: int = 0
     """How many of its metrics a person had measured again, over all attempts."""
     trouble: str = ""

@@ -113,7 +113,7 @@ class CheckpointEvaluated(Record):
 
 
 class EvaluationFailed(Record):
-    """The evaluator failed; the platform's fault."""
+    """The evaluator failed; the platform's fault, unless it died too often at one checkpoint (RULES §6)."""
 
     kind: Literal["EvaluationFailed"] = "EvaluationFailed"
     tournament_id: str
@@ -121,3 +121,5 @@ class EvaluationFailed(Record):
     hotkey: Hotkey
     number: int = Field(ge=1)
     reason: str
+    died: bool = False
+    """Whether its process died while it read the checkpoint."""

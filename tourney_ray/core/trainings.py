@@ -5,6 +5,7 @@ Guarantee: an outcome counts only for the attempt that is the training's latest;
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -117,6 +118,7 @@ def begun_anew(training: Training) -> Training:
         evaluated=None,
         refusals=0,
         evaluation_failures=0,
+        evaluator_deaths=0,
         trouble="",
         failed_by=None,
     )
@@ -164,7 +166,7 @@ def _ended(training: Training, fact: e.AttemptEnded, at: datetime, rules: Rules)
     status = AttemptStatus.FAILURE if failed else AttemptStatus.SUCCESS
     training = _with_attempt(training, replace(attempt, status=status, ended_at=at, outcome=fact.outcome))
     if not isinstance(fact.outcome, Failed):
-        return replace(training, status=TrainingStatus.SUCCESS)
+        return replace(training, status=TrainingStatus.SUCCESS, evaluator_deaths=0)
     return _after_failure(training, fact.outcome.blame, fact.outcome.reason, at, rules)
 
 
@@ -227,12 +229,21 @@ def _evaluation_failed(
     task: Task, training: Training, fact: e.EvaluationFailed, at: datetime, rules: Rules
 ) -> Training:
     _need_evaluation(task, training, fact)
-    failures = training.evaluation_failures + 1
-    training = replace(training, evaluation_failures=failures, trouble=fact.reason)
+    failures, deaths = training.evaluation_failures + 1, training.evaluator_deaths + fact.died
+    training = replace(training, evaluation_failures=failures, evaluator_deaths=deaths, trouble=fact.reason)
+    if deaths >= rules.max_evaluator_deaths:
+        return _after_refusal(training, _killer(deaths, fact.reason), rules)
     step = after_failure(Blame.EVALUATOR, fact.reason, training.miner_failures, failures, rules)
     if isinstance(step, GiveUp):
         return _failed(training, Blame.EVALUATOR, step.because)
     return replace(training, not_before=_pause(step, at))
+
+
+def _killer(deaths: int, reason: str) -> Evaluated:
+    """The refusal of a checkpoint at which the evaluator died that often."""
+    times = "twice" if deaths == 2 else f"{deaths} times"  # noqa: PLR2004
+    refused = f"the evaluator died {times} at this checkpoint: {reason}"
+    return Evaluated(value=math.nan, fine_tuned=False, refused=refused)
 
 
 def _need_evaluation(task: Task, training: Training, fact: e.CheckpointEvaluated | e.EvaluationFailed) -> None:

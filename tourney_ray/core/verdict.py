@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from tourney_ray.core.comparing import Comparison
 from tourney_ray.core.events import Ranked, TaskDecided, Verdict
 from tourney_ray.core.metrics import Metric
 from tourney_ray.core.rules import BossEquality, Rules
@@ -21,27 +22,42 @@ class Decision:
     because: str
 
 
-def decide_group(ranking: Sequence[Ranked], rules: Rules) -> Decision:
-    """The best `group_advance` valid entrants of a group's task advance, in the order of the ranking."""
+def decide_group(
+    ranking: Sequence[Ranked], rules: Rules, compare: Callable[[str, str], Comparison | None] = lambda one, other: None
+) -> Decision:
+    """The best `group_advance` valid entrants of a group's task advance, in the order of the ranking.
+
+    `compare` says how far the first of two hotkeys is ahead of the second.
+    """
     valid = [r for r in ranking if r.valid]
     advancing = tuple(r.hotkey for r in valid[: rules.group_advance])
     last = valid[len(advancing) - 1] if advancing else None
-    verdicts = tuple(_group_verdict(r, r.hotkey in advancing, last, rules) for r in ranking)
+    verdicts = tuple(_group_verdict(r, r.hotkey in advancing, last, rules, compare) for r in ranking)
     because = f"the best {rules.group_advance} of {len(ranking)} advance; {len(valid)} had a valid metric"
     return Decision(advancing, verdicts, because)
 
 
-def decide_pair(ranking: Sequence[Ranked], metric: Metric) -> Decision:
-    """The better valid entrant of a pair advances; one valid alone does too; of none valid, nobody."""
+def decide_pair(
+    ranking: Sequence[Ranked], metric: Metric, comparison: Comparison | None = None, upset: bool = False
+) -> Decision:
+    """The better valid entrant of a pair advances; one valid alone does too; of none valid, nobody.
+
+    `comparison` is of the better with the other; with `upset` their difference is a tie that the other one wins.
+    """
     valid = [r for r in ranking if r.valid]
-    verdicts = tuple(_pair_verdict(r, valid, metric) for r in ranking)
+    told = _told(comparison, upset)
+    side = {r.hotkey: told if r is valid[0] else _told(comparison and comparison.reversed, upset) for r in valid}
+    if upset:
+        valid.reverse()
+    verdicts = tuple(_pair_verdict(r, valid, metric, side.get(r.hotkey, "")) for r in ranking)
     if not valid:
         return Decision((), verdicts, "neither has a valid metric: nobody advances from this pair")
     winner = valid[0]
     if len(valid) == 1:
         because = f"{winner.hotkey} has the only valid {metric.name}: {spell(winner.value)}"
     else:
-        because = f"{winner.hotkey} by {metric.name} {spell(winner.value)} against {spell(valid[1].value)}"
+        words = side[winner.hotkey]
+        because = f"{winner.hotkey} by {metric.name} {spell(winner.value)} against {spell(valid[1].value)}{words}"
     return Decision((winner.hotkey,), verdicts, because)
 
 
@@ -51,9 +67,18 @@ def boss_margin(consecutive_wins: int, rules: Rules) -> float:
 
 
 def decide_boss_task(
-    metric: Metric, champion: Ranked, challenger: Ranked, margin: float, equality: BossEquality
+    metric: Metric,
+    champion: Ranked,
+    challenger: Ranked,
+    margin: float,
+    equality: BossEquality,
+    comparison: Comparison | None = None,
+    noise_is_a_tie: bool = False,
 ) -> tuple[str, str]:
-    """Winner of one task of the boss round and the reason. Doubt goes to the champion; `equality`: whose a draw is."""
+    """Winner of one task of the boss round and the reason. Doubt goes to the champion; `equality`: whose a draw is.
+
+    `comparison` is of the challenger with the champion.
+    """
     if not challenger.valid or challenger.value is None:
         return champion.hotkey, f"the challenger is {challenger.because}; the champion keeps the task"
     if not champion.valid or champion.value is None:
@@ -64,6 +89,9 @@ def decide_boss_task(
         f"the challenger's {metric.name} {spell(challenger.value)} {relation} {spell(bound)}, "
         f"the champion's {spell(champion.value)} bettered by {100 * margin:.4g} %"
     )
+    because += "" if comparison is None else f"; the challenger is {comparison.words}"
+    if wins and noise_is_a_tie and comparison is not None and comparison.within_noise:
+        return champion.hotkey, f"{because}; a tie is the champion's"
     return (challenger if wins else champion).hotkey, because
 
 
@@ -110,14 +138,27 @@ def performance_difference(
     return median(differences) if differences else 0.0
 
 
-def _group_verdict(ranked: Ranked, advances: bool, last: Ranked | None, rules: Rules) -> Verdict:
+def _group_verdict(
+    ranked: Ranked,
+    advances: bool,
+    last: Ranked | None,
+    rules: Rules,
+    compare: Callable[[str, str], Comparison | None],
+) -> Verdict:
     because = ranked.because
     if ranked.valid and last is not None and not advances:
         because += f"; the best {rules.group_advance} advance, the {ordinal(last.place or 0)} had {spell(last.value)}"
+        comparison = compare(ranked.hotkey, last.hotkey)
+        because += "" if comparison is None else f": {comparison.words}"
     return Verdict(hotkey=ranked.hotkey, advances=advances, value=ranked.value, because=because)
 
 
-def _pair_verdict(ranked: Ranked, valid: Sequence[Ranked], metric: Metric) -> Verdict:
+def _told(comparison: Comparison | None, upset: bool) -> str:
+    words = f"; {comparison.words}" if comparison else ""
+    return f"{words}; a tie goes to the earlier registered" if upset else words
+
+
+def _pair_verdict(ranked: Ranked, valid: Sequence[Ranked], metric: Metric, told: str) -> Verdict:
     if not ranked.valid:
         because = ranked.because
     elif len(valid) == 1:
@@ -127,5 +168,6 @@ def _pair_verdict(ranked: Ranked, valid: Sequence[Ranked], metric: Metric) -> Ve
         because = f"{metric.name} {spell(ranked.value)} against {spell(rival.value)} of {rival.hotkey}"
         if ranked.value == rival.value:
             because += "; of equals the earlier registered advances"
+        because += told
     advances = bool(valid) and valid[0].hotkey == ranked.hotkey
     return Verdict(hotkey=ranked.hotkey, advances=advances, value=ranked.value, because=because)

@@ -45,6 +45,7 @@ from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
     attempt_ended,
     evaluation_failed,
+    evaluation_told,
     lease_ended,
     preparation_failed,
     train_ended,
@@ -55,7 +56,7 @@ from tourney_ray.driver.stagings import Stagings
 from tourney_ray.driver.tasks import HEAD, ON_THE_HEAD, Reporter, bring, on_head, on_node, train
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.ran import Ran
-from tourney_ray.errors import NodeLost, TourneyError
+from tourney_ray.errors import EngineDown, NodeLost, TourneyError
 
 log = logging.getLogger(__name__)
 
@@ -259,20 +260,10 @@ class RayDispatcher:
         task = self._state().tournaments[command.tournament_id].tasks[command.task_id]
         seed = task_seed(self._secret(command), "evaluation", task.place)
         try:
-            result = await self._evaluator.evaluate.remote(command, seed)
+            return (evaluation_told(command, await self._evaluator.evaluate.remote(command, seed)),)
         except ActorDiedError:
             self._evaluator = None
             raise
-        if isinstance(result, str):
-            return (evaluation_failed(command, result),)
-        evaluated = e.CheckpointEvaluated(
-            tournament_id=command.tournament_id,
-            task_id=command.task_id,
-            hotkey=command.hotkey,
-            number=command.number,
-            result=result,
-        )
-        return (evaluated,)
 
     async def _fault(self, command: Command, error: RayError | TourneyError) -> tuple[e.Fact, ...]:
         """The fact that tells of the platform's fault; a pause where there is none."""
@@ -282,7 +273,7 @@ class RayDispatcher:
                 failed = Failed(blame=Blame.PLATFORM, kind=kind, reason=reason)
                 self._stagings.doubt(command, failed)
                 return (attempt_ended(command, failed),)
-            case Evaluate():
+            case Evaluate() if kind != EngineDown("").kind:
                 return (evaluation_failed(command, reason),)
             case PrepareTask():
                 return (preparation_failed(command, reason),)

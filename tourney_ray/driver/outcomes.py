@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate, PrepareTask, Release, Stage, Train
-from tourney_ray.core.models import Blame, Failed, TrainingOutcome
+from tourney_ray.core.evaluations import NotEvaluated
+from tourney_ray.core.models import Blame, Evaluated, Failed, TrainingOutcome
 from tourney_ray.core.trainings import terms_in
+from tourney_ray.errors import EngineDown
 
 
 def image_built(
@@ -89,12 +91,28 @@ def preparation_failed(command: PrepareTask, reason: str, model_params: int | No
     )
 
 
-def evaluation_failed(command: Evaluate, reason: str) -> e.EvaluationFailed:
-    """The fact that the evaluator could not tell."""
+def evaluation_told(command: Evaluate, said: Evaluated | NotEvaluated) -> e.CheckpointEvaluated | e.EvaluationFailed:
+    """What an evaluator's answer tells; raises `EngineDown` where nothing can be evaluated for want of a sandbox."""
+    if isinstance(said, NotEvaluated):
+        if said.no_sandbox:
+            raise EngineDown(said.reason)
+        return evaluation_failed(command, said.reason, said.died)
+    return e.CheckpointEvaluated(
+        tournament_id=command.tournament_id,
+        task_id=command.task_id,
+        hotkey=command.hotkey,
+        number=command.number,
+        result=said,
+    )
+
+
+def evaluation_failed(command: Evaluate, reason: str, died: bool = False) -> e.EvaluationFailed:
+    """The fact that the evaluator could not tell; `died` at the checkpoint."""
     return e.EvaluationFailed(
         tournament_id=command.tournament_id,
         task_id=command.task_id,
         hotkey=command.hotkey,
         number=command.number,
         reason=reason,
+        died=died,
     )

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import AskMiners, Evaluate, PrepareTask
+from tourney_ray.core.evaluations import NotEvaluated
 from tourney_ray.core.events import ImageBuilt
 from tourney_ray.core.models import (
     Answer,
@@ -33,6 +34,7 @@ from tourney_ray.core.models import (
 )
 from tourney_ray.core.tasks import TaskRequest
 from tourney_ray.driver import containers, stage as staging
+from tourney_ray.driver.evaluator import evaluator
 from tourney_ray.driver.folders import artifact_store, checkouts_folder, repo_store
 from tourney_ray.driver.stage import Carrier, Staged, tree_path
 from tourney_ray.effects import kept_elsewhere
@@ -47,11 +49,19 @@ from tourney_ray.effects.kept_elsewhere import have_objects
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.ran import Ran
-from tourney_ray.effects.rewards import without_network
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
-from tourney_ray.errors import ConfigError, InputsMissing, MinerFault, PlatformFault, RepoRejected, TourneyError
+from tourney_ray.errors import (
+    ConfigError,
+    EngineDown,
+    EvaluatorDied,
+    InputsMissing,
+    MinerFault,
+    PlatformFault,
+    RepoRejected,
+    TourneyError,
+)
 from tourney_ray.evaluation.kinds import evaluated_types
 from tourney_ray.samples.repositories import sample_tree_hashes
 from tourney_ray.samples.task_data import SampleTasks
@@ -219,22 +229,28 @@ def reap(settings: Settings, leased: Leased) -> list[str]:
 
 
 class EvaluatorWorker:
-    """Holds the warm evaluator of one process; torch is imported when it is made."""
+    """Holds the warm evaluator, a process of its own, that imports torch as soon as this is made."""
 
     def __init__(self, settings: Settings) -> None:
-        from tourney_ray.evaluation.worker import WarmEvaluator
-
         self._checkouts = checkouts_folder(settings)
         self._store = artifact_store(settings)
-        self._evaluator = WarmEvaluator(settings.data, without_network)
+        self._evaluator = evaluator(settings)
+        with contextlib.suppress(EngineDown):  # told of when there is something to evaluate
+            self._evaluator.warm_up()
 
-    def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
+    def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | NotEvaluated:
         """The metric of the command's checkpoint, or why the evaluator could not tell."""
         try:
             checkpoint = checked_out(self._store, command.checkpoint, self._checkouts)
-            return self._evaluator.evaluate(command.task_type, command.data, checkpoint, seed)
+            what = command.task_type, command.data, checkpoint, seed
+            return self._evaluator.evaluate(*what, rehearse=command.deaths > 0)
         except PlatformFault as fault:
-            return fault.message
+            died, waits = isinstance(fault, EvaluatorDied), isinstance(fault, EngineDown)
+            return NotEvaluated(reason=fault.message, died=died, no_sandbox=waits)
+
+    def close(self) -> None:
+        """End the evaluator's process."""
+        self._evaluator.close()
 
 
 def sandbox(settings: Settings) -> SandboxTrainer:

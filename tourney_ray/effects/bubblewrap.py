@@ -1,6 +1,7 @@
-"""A command line for bubblewrap: no network, no other processes, and of the host's files only what a trainer needs.
+"""Command lines for bubblewrap: no network, no other processes, and of the host's files only what is needed inside.
 
-It bounds neither memory nor the number of processes and builds no image: for bundled sample miners, not for strangers.
+It bounds neither memory nor the number of processes and builds no image: for the code of bundled sample miners, not of
+strangers; and for code of ours that reads a stranger's files, whose bounds `evaluator_sandbox` sets.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def why_not() -> str:
     """Why bubblewrap cannot be used on this machine; empty when it can. Asks once, by running `true` in it."""
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed"
-    words = ["bwrap", *ISOLATION, *_mounts(), "--remount-ro", "/", "--", "/usr/bin/env", "true"]
+    words = ["bwrap", *ISOLATION, *_system(), "--remount-ro", "/", "--", "/usr/bin/env", "true"]
     try:
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=PROBE_S, check=False, env={"PATH": os.defpath}
@@ -47,14 +48,30 @@ def command(
 
     `binds` and `writable` say which path of the host appears at which path inside, read-only and not.
     """
-    words = ["bwrap", *ISOLATION, "--json-status-fd", str(status), *_mounts()]
+    words = ["bwrap", *ISOLATION, "--json-status-fd", str(status), *_system(), "--dir", CACHE, "--dir", CHECKPOINTS]
     for inside, outside in binds.items():
         words += ["--ro-bind", str(outside), inside]
     for inside, outside in writable.items():
         words += ["--bind", str(outside), inside]
-    for name, value in env.items():
-        words += ["--setenv", name, value]
-    return [*words, "--remount-ro", "/", "--chdir", WORKSPACE, "--", *program]
+    return [*words, *_variables(env), "--remount-ro", "/", "--chdir", WORKSPACE, "--", *program]
+
+
+def reading_command(
+    program: Sequence[str], env: Mapping[str, str], readable: Sequence[Path], covered: Sequence[Path], tmp_bytes: int
+) -> list[str]:
+    """The words that run `program` where it can read what is `readable`, at the same paths, and write to `/tmp` only.
+
+    What comes into a readable folder later is seen inside, too. Folders that are `covered` look empty. `/tmp` holds
+    `tmp_bytes`. NVIDIA's devices are there where this machine has any.
+    """
+    words = ["bwrap", *ISOLATION, *_system(tmp_bytes)]
+    for path in readable:
+        words += ["--ro-bind", str(path), str(path)]
+    for path in covered:
+        words += ["--size", "4096", "--tmpfs", str(path)]
+    for device in sorted(Path("/dev").glob("nvidia*")):
+        words += ["--dev-bind-try", str(device), str(device)]
+    return [*words, *_variables(env), "--remount-ro", "/", "--chdir", "/tmp", "--", *program]
 
 
 def child_of(status: bytes) -> int | None:
@@ -76,8 +93,14 @@ def _number(status: bytes, name: str) -> int | None:
     return None
 
 
-def _mounts() -> list[str]:
-    words = ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", CACHE, "--dir", CHECKPOINTS]
+def _variables(env: Mapping[str, str]) -> list[str]:
+    return [word for name, value in env.items() for word in ("--setenv", name, value)]
+
+
+def _system(tmp_bytes: int = 0) -> list[str]:
+    """The mounts of every sandbox; `/tmp` is as large as half of the memory unless its bytes are given."""
+    size = ["--size", str(tmp_bytes)] if tmp_bytes else []
+    words = ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/tmp"]
     for path in (*SYSTEM, *LOADER):
         words += ["--ro-bind-try", path, path]
     for folder in python_folders():

@@ -60,6 +60,18 @@ def list_files(folder: Path, max_bytes: int) -> dict[str, int]:
     return sizes
 
 
+def refuse_hard_links(folder: Path) -> None:
+    """Raise `CheckpointInvalid` for a file that has another name, wherever: it may be anybody's.
+
+    What the store of artifacts shares with its folders has several, and was looked at when it was kept.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+                raise CheckpointInvalid(f"{shown(entry.name)} has {found.st_nlink} names on the disk; submit a copy")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file at `path`; raises `CheckpointInvalid` when it is too long or not one."""
     with open_regular(path) as file:

@@ -23,6 +23,7 @@ from tourney_ray.errors import (
     StorageUnavailable,
     UserError,
 )
+from tourney_ray.evaluation.folder import refuse_hard_links
 from tourney_ray.evaluation.kinds import Kind, Launcher, Score, Test, kind_named, kind_of
 from tourney_ray.evaluation.rows import read_dataset_type
 
@@ -67,12 +68,17 @@ class WarmEvaluator:
         except (RuntimeError, MemoryError) as error:
             raise EvaluatorCrashed(f"the evaluation of {checkpoint} broke off: {error}", "check the memory") from error
 
-    def score(self, kind: Kind, base: Path, test: Test, checkpoint: Path) -> Evaluated:
-        """The metric of `checkpoint` on `test`, or why it was refused; raises `UserError` for an unusable test."""
+    def score(self, kind: Kind, base: Path, test: Test, checkpoint: Path, kept: bool = True) -> Evaluated:
+        """The metric of `checkpoint` on `test`, or why it was refused; raises `UserError` for an unusable test.
+
+        Whether it is `kept`, that is in the store of artifacts, which shares its files with the folder by hard links.
+        """
         started = time.perf_counter()
         self._scoring.set_threads()
         score = self._prepared(kind, base, test)
         try:
+            if not kept:
+                refuse_hard_links(checkpoint)
             result = score(checkpoint)
         except CheckpointInvalid as error:
             result = Evaluated(
@@ -134,7 +140,9 @@ def evaluate_files(question: Question, launch: Launcher | None = None) -> Evalua
         raise NotFound(f"no file with rows at {question.rows}", "give the path of the test set")
     columns = read_dataset_type(question.dataset_type, kind.dataset_type)
     test = Test(question.rows, "", columns, question.sequence_len, question.seed.to_bytes(32, "big"))
-    return WarmEvaluator(question.base, launch).score(kind, question.base, test, question.checkpoint.resolve())
+    return WarmEvaluator(question.base, launch).score(
+        kind, question.base, test, question.checkpoint.resolve(), kept=False
+    )
 
 
 def _checked_test(root: Path, data: TaskData, seed: bytes) -> Test:

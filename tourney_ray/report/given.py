@@ -4,11 +4,11 @@ seed is revealed, the choice of tasks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from tourney_ray.core import events as e, ids
 from tourney_ray.core.chain import Entry
+from tourney_ray.core.evaluations import is_mean, mean_of
 from tourney_ray.core.events import Fact
 from tourney_ray.core.models import RoundType, TaskType
 from tourney_ray.core.preparation import historical_task, requested
@@ -17,8 +17,6 @@ from tourney_ray.core.state import Match, Round, State, Task, Tournament
 from tourney_ray.core.tasks import model_range_b, replacement_range_b, slots, training_hours
 from tourney_ray.core.trainings import terms_of
 from tourney_ray.report.differences import FLOAT_TOLERANCE, close, difference, first_difference
-
-MEAN_TOLERANCE = 1e-9
 
 
 def check_given(state: State, entry: Entry, fact: Fact) -> None:
@@ -75,11 +73,8 @@ def _check_attempt(state: State, entry: Entry, fact: e.AttemptStarted | e.Stagin
 
 def _check_mean(entry: Entry, fact: e.CheckpointEvaluated) -> None:
     rows, value = fact.result.per_row, fact.result.value
-    if not rows:
-        return
-    mean = math.fsum(rows) / len(rows) if all(map(math.isfinite, rows)) else math.nan
-    if not close(value, mean, MEAN_TOLERANCE):
-        raise difference(entry, "result.value", value, f"{mean!r}, the mean of per_row")
+    if rows and not is_mean(value, rows):
+        raise difference(entry, "result.value", value, f"{mean_of(rows)!r}, the mean of per_row")
 
 
 def check_choices(state: State, tournament_id: str, entry: Entry) -> None:

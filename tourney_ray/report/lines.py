@@ -84,7 +84,7 @@ def _progress_pairs(fact: e.Fact) -> dict[str, object]:  # noqa: C901, PLR0911, 
         case e.CheckpointEvaluated():
             return _training(fact) | {"value": spell(fact.result.value), "refused": fact.result.refused}
         case e.EvaluationFailed():
-            return _training(fact) | {"reason": fact.reason}
+            return _training(fact) | {"died": fact.died, "reason": fact.reason}
         case e.EvaluationRepeated() | e.TaskRepeated():
             return {"task": fact.task_id[:8], "number": fact.number, "because": fact.because}
         case e.TaskDecided():

@@ -134,7 +134,7 @@ class VirtualDispatcher:
 
     def _evaluate(self, command: Evaluate) -> None:
         if self._world.faults.strikes("evaluator", 0.1):
-            self._tell(command, evaluation_failed(command, "the evaluator died"))
+            self._tell(command, evaluation_failed(command, "the evaluator died", died=not command.deaths))
             return
         training = training_of(self._owner.state, command.tournament_id, command.task_id, command.hotkey)
         place = self._tournament(command.tournament_id).tasks[command.task_id].place

@@ -46,6 +46,7 @@ def project_training(fact: TrainingFact | e.LeaseEnded, state: State, at: dateti
             yield _status(task)
         case e.EvaluationFailed():
             yield _evaluation(task, fact, failure=fact.reason)
+            yield _status(task)
 
 
 def _status(task: Task) -> Row:

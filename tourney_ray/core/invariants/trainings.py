@@ -24,6 +24,8 @@ class _Book:
     ours: int = 0
     """The platform's."""
     evaluator: int = 0
+    deaths: int = 0
+    """The evaluator's, at the latest checkpoint."""
     live: str = ""
     """The attempt under way."""
     trained: bool = False
@@ -125,9 +127,7 @@ class Trainings(OpenEnded):
             case e.CheckpointEvaluated():
                 _measure(self._book(fact.task_id, fact.hotkey), fact)
             case e.EvaluationFailed():
-                book = self._book(fact.task_id, fact.hotkey)
-                book.evaluator += 1
-                book.trained = book.evaluator < self._rules[fact.tournament_id].max_platform_failures
+                _died(self._book(fact.task_id, fact.hotkey), fact, self._rules[fact.tournament_id])
             case e.TrainingRetried():
                 self._book(fact.task_id, fact.hotkey).live = ""
             case e.TrainingReopened():
@@ -178,7 +178,7 @@ def _count(book: _Book, fact: e.AttemptEnded) -> Iterator[tuple[int, str]]:
         yield 4, f"{fact.attempt_id} ended, and the attempt under way is {book.live or 'none'}"
     book.live = ""
     if not isinstance(fact.outcome, Failed):
-        book.trained = True
+        book.trained, book.deaths = True, 0
     elif fact.outcome.blame is Blame.MINER:
         book.mine += 1
     else:
@@ -190,6 +190,14 @@ def _measure(book: _Book, fact: e.CheckpointEvaluated) -> None:
     if fact.result.refused:
         book.mine += 1
         book.trained, book.result = False, None
+
+
+def _died(book: _Book, fact: e.EvaluationFailed, rules: Rules) -> None:
+    book.evaluator += 1
+    book.deaths += fact.died
+    killed = book.deaths >= rules.max_evaluator_deaths
+    book.mine += killed
+    book.trained = not killed and book.evaluator < rules.max_platform_failures
 
 
 def _over(book: _Book, rules: Rules) -> bool:

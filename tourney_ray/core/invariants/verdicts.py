@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tourney_ray.core import events as e
+from tourney_ray.core.comparing import compared
 from tourney_ray.core.invariants.books import OpenEnded
 from tourney_ray.core.invariants.register import Register
 from tourney_ray.core.invariants.standings import Values, broken_ending
+from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import Evaluated, RoundType, TaskType
 from tourney_ray.core.rules import Rules
 
@@ -143,6 +145,8 @@ def _task(book: _Book, fact: e.TaskDecided) -> Iterator[tuple[int, str]]:
     results = book.results.get(fact.task_id, {})
     yield from ((5, f"{where}: {what}") for what in _ranking(book.register, task.task_type, fact.ranking, results))
     winner = _winner(book, place, task.task_type, fact.ranking)
+    if book.register.created.rules.noise_is_a_tie and place.round_type is not RoundType.GROUP:
+        winner = _tie_broken(book, place, task, winner)
     if fact.winner != winner:
         yield 5, f"{where} was won by {fact.winner}, its metrics say {winner}"
 
@@ -206,6 +210,19 @@ def _winner(book: _Book, place: _Match, task_type: TaskType, ranking: Sequence[e
     return challenger if ahead > 0 else champion
 
 
+def _tie_broken(book: _Book, place: _Match, task: e.TaskPrepared, winner: str | None) -> str | None:
+    """Who has a task of two by the rule that noise is a tie: the champion, else whoever was registered earlier."""
+    sound = _valid(book.register, book.results.get(task.task_id, {}))
+    earlier = min(place.entrants, key=book.register.rank)
+    if winner in (None, earlier) or sound != set(place.entrants):
+        return winner
+    results = book.results[task.task_id]
+    seed = f"{book.register.seed}|{task.task_id}|{winner}|{earlier}"
+    ours, theirs = results[winner].per_row, results[earlier].per_row
+    comparison = compared(METRICS[task.task_type], task.task_type, ours, theirs, seed)
+    return earlier if comparison and comparison.within_noise else winner
+
+
 # --- matches and the end
 
 
@@ -232,6 +249,8 @@ def _advancing(place: _Match, decided: Sequence[e.TaskDecided], rules: Rules) ->
         won = sum(task.winner == challenger for task in decided)
         return [challenger if 2 * won > len(decided) else champion]
     valid = [r.hotkey for r in decided[0].ranking if r.valid]
+    if rules.noise_is_a_tie and place.round_type is RoundType.KNOCKOUT and valid:
+        return [decided[0].winner or ""]
     return valid[: rules.group_advance if place.round_type is RoundType.GROUP else 1]
 
 
