@@ -10,8 +10,12 @@ from functools import cache
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from tests.witness import Witness
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")  # how fast anything is, is no matter of a test
 
 PROBES: dict[str, tuple[str, ...]] = {
     "bwrap": ("--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"),
