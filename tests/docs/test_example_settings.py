@@ -15,6 +15,7 @@ from tourney_ray.config import (
     Retention,
     Sandbox,
     Settings,
+    Tasks,
     load_settings,
 )
 from tourney_ray.driver.work import KINDS
@@ -33,6 +34,6 @@ def test_it_loads_and_draws_only_what_can_be_evaluated() -> None:
 def test_it_names_every_key() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     named = set(re.findall(r"^(?:# )?(\w+) = ", text, re.MULTILINE)) | set(re.findall(r"^\[(\w+)", text, re.MULTILINE))
-    tables: list[type[BaseModel]] = [Registry, Repositories, Sandbox, Retention, ClusterChoice, BaseContestant]
+    tables: list[type[BaseModel]] = [Registry, Repositories, Tasks, Sandbox, Retention, ClusterChoice, BaseContestant]
     models: list[type[BaseModel]] = [Settings, *tables]
     assert {field for model in models for field in model.model_fields} <= named

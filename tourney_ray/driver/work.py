@@ -35,6 +35,7 @@ from tourney_ray.core.tasks import TaskRequest
 from tourney_ray.driver import containers, stage as staging
 from tourney_ray.driver.folders import artifact_store, checkouts_folder, repo_store
 from tourney_ray.driver.stage import Carrier, Staged, tree_path
+from tourney_ray.driver.task_source import task_source
 from tourney_ray.effects import kept_elsewhere
 from tourney_ray.effects.artifacts import checked_out
 from tourney_ray.effects.balances import TransfersFile
@@ -53,7 +54,6 @@ from tourney_ray.effects.vetting import vet
 from tourney_ray.errors import ConfigError, InputsMissing, MinerFault, PlatformFault, RepoRejected, TourneyError
 from tourney_ray.evaluation.worker import KINDS
 from tourney_ray.samples.repositories import sample_tree_hashes
-from tourney_ray.samples.task_data import SampleTasks
 
 T = TypeVar("T")
 
@@ -134,8 +134,7 @@ def licence_policy(settings: Settings) -> LicencePolicy | None:
 
 def prepare(settings: Settings, command: PrepareTask, request: TaskRequest) -> TaskData:
     """Model, training rows and test rows of a task; raises `TourneyError` when they cannot be made."""
-    source = SampleTasks(settings.data)
-    return source.prepare(command.task_id, request.task_type, request.seed, request.model_range_b)
+    return task_source(settings).prepare(command.task_id, request.task_type, request.seed, request.model_range_b)
 
 
 def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, carrier: Carrier) -> Staged | Failed:

@@ -102,7 +102,17 @@ def split(rows: Sequence[Row], seed: bytes, name: str) -> Split:
 
 def _digest(row: Row) -> bytes:
     """The same for two rows that differ in white space only."""
-    return hashlib.sha256(" ".join(json.dumps(row, sort_keys=True).replace("\\n", " ").split()).encode()).digest()
+    return hashlib.sha256(json.dumps(_squeezed(row), sort_keys=True).encode()).digest()
+
+
+def _squeezed(value: Any) -> Any:
+    match value:
+        case str():
+            return " ".join(value.split())
+        case dict():
+            return {key: _squeezed(inner) for key, inner in value.items()}
+        case _:
+            return [_squeezed(inner) for inner in value]
 
 
 def _row(row: Mapping[str, Any], columns: Columns, where: str) -> Row:

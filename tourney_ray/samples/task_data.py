@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from tourney_ray.core.models import TaskData, TaskType
+from tourney_ray.core.rules import Range
 from tourney_ray.effects.task_files import count_parameters, write_task
 from tourney_ray.effects.task_rows import as_text, split
 from tourney_ray.errors import PlatformFault
@@ -26,26 +27,23 @@ class SampleTasks:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def prepare(self, task_id: str, task_type: TaskType, seed: bytes, model_range_b: tuple[float, float]) -> TaskData:
+    def lacking(self, task_type: TaskType, model_range_b: Range) -> str:
+        """What would be needed for such a task beyond what is bundled; empty when nothing is."""
+        low, high = model_range_b
+        size = count_parameters(BASE_MODEL) / 1e9
+        if not low <= size <= high:
+            return f"a model of {low:g} to {high:g}·10⁹ parameters (the only one, {MODEL_ID}, has {size:.6f})"
+        return "" if task_type in MAKERS else f"a data set of kind {task_type.value}"
+
+    def prepare(self, task_id: str, task_type: TaskType, seed: bytes, model_range_b: Range) -> TaskData:
         """Data of a new task with the bundled model.
 
         Raises `PlatformFault` for a type that there are no sentences for, or a range (10⁹ parameters) that the only
         model lies outside of, `StorageUnavailable` when the disk fails.
         """
-        if task_type not in MAKERS:
-            raise PlatformFault(f"the sample tasks are {', '.join(MAKERS)}, not {task_type.value}")
-        _check_range(count_parameters(BASE_MODEL), model_range_b)
+        if lack := self.lacking(task_type, model_range_b):
+            raise PlatformFault(f"task {task_id}: the bundled samples lack {lack}", "name a catalogue of your own")
         chosen = int.from_bytes(hashlib.sha256(b"rows|" + seed).digest(), "big")
         rows, kind = make_task_rows(task_type, chosen, ROWS[task_type])
         divided = split(as_text(rows, kind, "the sample sentences"), seed, "the sample sentences")
         return write_task(self._root, task_id, MODEL_ID, BASE_MODEL, divided, kind)
-
-
-def _check_range(params: int, model_range_b: tuple[float, float]) -> None:
-    low, high = model_range_b
-    if not low <= params / 1e9 <= high:
-        raise PlatformFault(
-            f"the only bundled model, {MODEL_ID}, has {params / 1e9:.6f}·10⁹ parameters; "
-            f"the rules ask for {low:g} to {high:g}·10⁹",
-            "widen the range of the rules, or name a catalogue with models of that size",
-        )
