@@ -51,7 +51,7 @@ from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
 from tourney_ray.errors import ConfigError, InputsMissing, MinerFault, PlatformFault, RepoRejected, TourneyError
-from tourney_ray.evaluation.worker import KINDS
+from tourney_ray.evaluation.kinds import evaluated_types
 from tourney_ray.samples.repositories import sample_tree_hashes
 from tourney_ray.samples.task_data import SampleTasks
 
@@ -70,7 +70,7 @@ def check_playable(settings: Settings) -> None:
     text = {rules.group_task, *drawn, *rules.boss_tasks}
     playable = {TournamentType.TEXT: text, TournamentType.IMAGE: {TaskType.IMAGE}}
     wanted = {kind for tournament_type in settings.types for kind in playable[tournament_type]}
-    missing = sorted(wanted - set(KINDS.values()))
+    missing = sorted(wanted - evaluated_types())
     if find_spec("torch") is None:
         raise ConfigError("torch is not installed, so nothing could be evaluated", "pip install 'tourney-ray[eval]'")
     if missing:

@@ -41,8 +41,8 @@ class Tokenizer(Protocol):
         """What ends an answer."""
         ...
 
-    def encode(self, text: str, *, truncation: bool, verbose: bool) -> list[int]:
-        """Token ids with the tokenizer's own special tokens."""
+    def encode(self, text: str, *, add_special_tokens: bool, truncation: bool, verbose: bool) -> list[int]:
+        """Token ids, with or without the special tokens that the tokenizer puts around a text."""
         ...
 
 

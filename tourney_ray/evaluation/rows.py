@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tourney_ray.core.dataset_types import InstructDatasetType
+from tourney_ray.core.dataset_types import DatasetType, InstructDatasetType
 from tourney_ray.errors import ConfigError, NotFound
 
 FORMAT = "{instruction} {input}"
@@ -39,16 +39,27 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_dataset_type(document: str | None) -> InstructDatasetType:
-    """The columns that a JSON document names, the defaults for none; raises `ConfigError`."""
+def read_dataset_type(document: str | None, model: type[DatasetType]) -> DatasetType:
+    """What a JSON document, or a file of one, says of the data set, the defaults for none; raises `ConfigError`."""
     try:
-        return InstructDatasetType.model_validate_json(document) if document else InstructDatasetType()
+        return model.model_validate_json(_document(document) if document else "{}")
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"
         raise ConfigError(
             f"the dataset type is not valid: {where}: {first['msg']}",
-            f"known fields: {', '.join(InstructDatasetType.model_fields)}",
+            f"known fields: {', '.join(model.model_fields)}",
+        ) from error
+
+
+def _document(text: str) -> str:
+    if text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the dataset type is neither a JSON object nor a file of one: {text[:100]!r}", "begin the object with {"
         ) from error
 
 
