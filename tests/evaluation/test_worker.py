@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import subprocess
@@ -26,21 +25,8 @@ COLUMNS = '{"field_instruction": "instruct", "field_input": "input", "field_outp
 
 
 @pytest.fixture
-def data(files: Path) -> TaskData:
-    test = files / "data" / "instruct_test.json"
-    return TaskData(
-        model_id="tiny/base",
-        model_params=403_680,
-        model_path="base",
-        dataset_path="data/instruct_train.json",
-        dataset_sha256="0" * 64,
-        dataset_rows=600,
-        test_path="data/instruct_test.json",
-        test_sha256=hashlib.sha256(test.read_bytes()).hexdigest(),
-        test_rows=60,
-        dataset_type=InstructDatasetType.model_validate_json(COLUMNS),
-        sequence_len=256,
-    )
+def data(task_of) -> TaskData:
+    return task_of("data/instruct_test.json", InstructDatasetType.model_validate_json(COLUMNS))
 
 
 @pytest.fixture(scope="module")

@@ -46,12 +46,31 @@ class Tokenizer(Protocol):
         ...
 
 
+class FullTokenizer(Tokenizer, Protocol):
+    """What a base model's tokenizer can do beyond that, for the kinds that need more."""
+
+    @property
+    def bos_token(self) -> str | None:
+        """What begins a text, as text."""
+        ...
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, truncation: bool, verbose: bool, return_offsets_mapping: bool
+    ) -> Mapping[str, Any]:
+        """`input_ids` and, of each, the letters in `offset_mapping`."""
+        ...
+
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+        """The text of tokens."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BaseModel:
     """A loaded base model. `places` are its parameters and persistent buffers by name, each once."""
 
     model: torch.nn.Module
-    tokenizer: Tokenizer
+    tokenizer: FullTokenizer
     places: Mapping[str, torch.Tensor]
     reference: Reference
     max_position: int | None
@@ -90,7 +109,7 @@ def load_base(folder: Path) -> BaseModel:
         config=_base_config(written, model.config),
     )
     max_position = getattr(model.config, "max_position_embeddings", None)
-    return BaseModel(model, cast(Tokenizer, tokenizer), places, reference, max_position)
+    return BaseModel(model, cast(FullTokenizer, tokenizer), places, reference, max_position)
 
 
 def _forbid_kernels() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from tourney_ray.core.dataset_types import DatasetType, InstructDatasetType
+from tourney_ray.core.dataset_types import ChatDatasetType, DatasetType, DpoDatasetType, InstructDatasetType
 from tourney_ray.core.models import Evaluated, TaskType
 from tourney_ray.errors import ConfigError, EvaluatorCrashed
 
@@ -81,6 +81,8 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "instruct": Kind(TaskType.INSTRUCT, InstructDatasetType, "tourney_ray.evaluation.instruct"),
+    "chat": Kind(TaskType.CHAT, ChatDatasetType, "tourney_ray.evaluation.chat"),
+    "dpo": Kind(TaskType.DPO, DpoDatasetType, "tourney_ray.evaluation.preference"),
 }
 """What this version evaluates, by the word of the command line."""
 

@@ -72,10 +72,10 @@ def examples(rows: Sequence[Mapping[str, Any]], columns: InstructDatasetType) ->
 
 
 def _example(number: int, row: Mapping[str, Any], columns: InstructDatasetType) -> Example:
-    instruction = _text(number, row, columns.field_instruction)
+    instruction = text_of(number, row, columns.field_instruction)
     if columns.field_output is None:
         return Example(instruction, None)
-    answer = _text(number, row, columns.field_output)
+    answer = text_of(number, row, columns.field_output)
     return Example(_system(number, row, columns) + _prompt(number, row, columns, instruction), answer)
 
 
@@ -83,20 +83,23 @@ def _system(number: int, row: Mapping[str, Any], columns: InstructDatasetType) -
     """The row's own system text where a column is named for it and present, else the task's."""
     system = "" if columns.field_system else columns.system_prompt
     if columns.field_system and columns.field_system in row:
-        system = _text(number, row, columns.field_system)
+        system = text_of(number, row, columns.field_system)
     return columns.system_format.format(system=system) if system else ""
 
 
 def _prompt(number: int, row: Mapping[str, Any], columns: InstructDatasetType, instruction: str) -> str:
     column = columns.field_input
-    given = _text(number, row, column) if column and column in row else ""
+    given = text_of(number, row, column) if column and column in row else ""
     if given:
         return (columns.format or FORMAT).format(instruction=instruction, input=given)
     return (columns.no_input_format or NO_INPUT_FORMAT).format(instruction=instruction)
 
 
-def _text(number: int, row: Mapping[str, Any], column: str) -> str:
-    """The column as text: nothing for null, the digits of a number."""
+def text_of(number: int, row: Mapping[str, Any], column: str) -> str:
+    """The column as text: nothing for null, the digits of a number; raises `ConfigError` when there is none.
+
+    `number` is the row's, counted from 1.
+    """
     if column not in row:
         raise ConfigError(f"row {number} has no column {column!r}", f"its columns: {', '.join(map(repr, row))}")
     value = row[column]
