@@ -6,13 +6,14 @@ import json
 
 import click
 
+from tourney_ray.effects.rewards import without_network
 from tourney_ray.errors import CheckpointInvalid
 from tourney_ray.evaluation.worker import Question, evaluate_files
 
 
 def run_evaluate(as_json: bool, question: Question) -> None:
     """Print the metric; raises `CheckpointInvalid` (exit 2) for a checkpoint that is refused, after any JSON."""
-    result = evaluate_files(question)
+    result = evaluate_files(question, without_network)
     if as_json:
         document = json.loads(result.model_dump_json())
         click.echo(json.dumps(document | {"is_finetune": document.pop("fine_tuned")}, ensure_ascii=False))

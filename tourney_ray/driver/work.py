@@ -47,6 +47,7 @@ from tourney_ray.effects.kept_elsewhere import have_objects
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.ran import Ran
+from tourney_ray.effects.rewards import without_network
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
@@ -225,7 +226,7 @@ class EvaluatorWorker:
 
         self._checkouts = checkouts_folder(settings)
         self._store = artifact_store(settings)
-        self._evaluator = WarmEvaluator(settings.data)
+        self._evaluator = WarmEvaluator(settings.data, without_network)
 
     def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
         """The metric of the command's checkpoint, or why the evaluator could not tell."""

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from tourney_ray.core.dataset_types import ChatDatasetType, DatasetType, DpoDatasetType, InstructDatasetType
+from tourney_ray.core.dataset_types import (
+    ChatDatasetType,
+    DatasetType,
+    DpoDatasetType,
+    GrpoDatasetType,
+    InstructDatasetType,
+)
 from tourney_ray.core.models import Evaluated, TaskType
 from tourney_ray.errors import ConfigError, EvaluatorCrashed
 
@@ -83,6 +89,7 @@ KINDS: Mapping[str, Kind] = {
     "instruct": Kind(TaskType.INSTRUCT, InstructDatasetType, "tourney_ray.evaluation.instruct"),
     "chat": Kind(TaskType.CHAT, ChatDatasetType, "tourney_ray.evaluation.chat"),
     "dpo": Kind(TaskType.DPO, DpoDatasetType, "tourney_ray.evaluation.preference"),
+    "grpo": Kind(TaskType.GRPO, GrpoDatasetType, "tourney_ray.evaluation.reward"),
 }
 """What this version evaluates, by the word of the command line."""
 
