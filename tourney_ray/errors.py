@@ -77,6 +77,8 @@ class TrainingCrashed(MinerFault):
 class CheckpointInvalid(MinerFault):
     """The training's output is missing, unsafe or not a model of the task."""
 
+    exit_code = 2
+
 
 class PlatformFault(TourneyError):
     """The operator's machinery failed; retried with back-off, never costs an attempt (RULES §6)."""

@@ -199,7 +199,8 @@ def test_evaluate_gives_the_reference_value(expected: dict[str, Any], case: str)
     document = json.loads(done.stdout)
     assert document["value"] == pytest.approx(expected[case]["value"], abs=1e-5)
     assert sum(document["per_row"]) / len(document["per_row"]) == pytest.approx(document["value"], abs=1e-9)
-    assert document["fine_tuned"] is True
+    assert document["is_finetune"] is True
+    assert {"value", "per_row", "is_finetune", "digest", "environment"} <= document.keys()
 
 
 def test_evaluate_for_people_is_one_line(expected: dict[str, Any]) -> None:
@@ -207,14 +208,15 @@ def test_evaluate_for_people_is_one_line(expected: dict[str, Any]) -> None:
     assert re.fullmatch(r"2\.11243\d+ over \d+ rows; fine-tuned\n", done.stdout), done.stderr
 
 
-def test_a_checkpoint_that_is_refused_is_an_answer_in_json_and_else_exits_1(
-    expected: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_checkpoint_that_is_refused_exits_2_and_says_why(expected: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
-    answer = json.loads(evaluate(expected["instruct_full"], tmp_path, "--json").stdout)
-    assert answer["refused"]
-    error = refused(evaluate(expected["instruct_full"], tmp_path), code=1)
+    done = evaluate(expected["instruct_full"], tmp_path, "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == 2
+    assert (answer["value"], answer["is_finetune"]) == ("NaN", False)
+    error = refused(evaluate(expected["instruct_full"], tmp_path), code=2)
     assert error == f"{tmp_path} is refused: {answer['refused']}"
+    assert error in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from tourney_ray.config import (
     Tasks,
     load_settings,
 )
-from tourney_ray.driver.work import KINDS
-from tourney_ray.evaluation.worker import KINDS as EVALUATED
+from tourney_ray.evaluation.kinds import evaluated_types
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "tournament.example.toml"
 
@@ -27,8 +26,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "tournament.example.toml"
 def test_it_loads_and_draws_only_what_can_be_evaluated() -> None:
     settings = load_settings(EXAMPLE)
     assert settings.state == Path("/var/lib/tourney")
-    assert KINDS is EVALUATED
-    assert {*settings.rules.boss_tasks, *settings.rules.knockout_task_shares} <= set(EVALUATED.values())
+    assert {*settings.rules.boss_tasks, *settings.rules.knockout_task_shares} <= evaluated_types()
 
 
 def test_it_names_every_key() -> None:

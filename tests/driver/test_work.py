@@ -38,8 +38,7 @@ def test_tournaments_of_instruct_tasks_can_be_played(settings: Settings) -> None
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"rules": Rules()}, "DpoTask, GrpoTask"),
-        ({"rules": RULES.model_copy(update={"group_task": TaskType.CHAT})}, "ChatTask"),
+        ({"rules": Rules()}, "GrpoTask"),
         ({"rules": RULES.model_copy(update={"boss_tasks": (TaskType.GRPO,)})}, "GrpoTask"),
         ({"types": (TournamentType.TEXT, TournamentType.IMAGE)}, "ImageTask"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import subprocess
@@ -13,33 +12,21 @@ from typing import Any
 import pytest
 import torch
 
-from tourney_ray.core.dataset_types import InstructDatasetType
+from tourney_ray.core.dataset_types import DpoDatasetType, InstructDatasetType
 from tourney_ray.core.models import TaskData, TaskType
 from tourney_ray.effects.ports import Evaluator
 from tourney_ray.errors import ConfigError, EvaluatorCrashed, NotFound, StorageUnavailable
-from tourney_ray.evaluation import scoring
-from tourney_ray.evaluation.worker import WarmEvaluator, evaluate_files
+from tourney_ray.evaluation import instruct
+from tourney_ray.evaluation.kinds import evaluated_types
+from tourney_ray.evaluation.worker import TASKS_KEPT, Question, WarmEvaluator, evaluate_files
 
 SEED = b"\0" * 32
 COLUMNS = '{"field_instruction": "instruct", "field_input": "input", "field_output": "output"}'
 
 
 @pytest.fixture
-def data(files: Path) -> TaskData:
-    test = files / "data" / "instruct_test.json"
-    return TaskData(
-        model_id="tiny/base",
-        model_params=403_680,
-        model_path="base",
-        dataset_path="data/instruct_train.json",
-        dataset_sha256="0" * 64,
-        dataset_rows=600,
-        test_path="data/instruct_test.json",
-        test_sha256=hashlib.sha256(test.read_bytes()).hexdigest(),
-        test_rows=60,
-        dataset_type=InstructDatasetType.model_validate_json(COLUMNS),
-        sequence_len=256,
-    )
+def data(task_of) -> TaskData:
+    return task_of("data/instruct_test.json", InstructDatasetType.model_validate_json(COLUMNS))
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +77,8 @@ def test_a_lora_equals_its_merge_submitted_whole(
 
 def test_strangers_leave_the_warm_base_as_it_was(files, data, full, monkeypatch, load_tensors, save_tensors) -> None:
     loads: list[Path] = []
-    load_base = scoring.load_base
-    monkeypatch.setattr(scoring, "load_base", lambda folder: loads.append(folder) or load_base(folder))
+    load_base = instruct.load_base
+    monkeypatch.setattr(instruct, "load_base", lambda folder: loads.append(folder) or load_base(folder))
     evaluator = WarmEvaluator(files)
     untouched = evaluator.evaluate(TaskType.INSTRUCT, data, files / "base", SEED)
     tensors = load_tensors(full / "model.safetensors")
@@ -117,7 +104,7 @@ def test_a_forward_that_breaks_leaves_the_warm_base_as_it_was(files, data, monke
     evaluator = WarmEvaluator(files)
     before = evaluator.evaluate(TaskType.INSTRUCT, data, files / "base", SEED)
     with monkeypatch.context() as broken:
-        broken.setattr(scoring, "row_losses", out_of_memory)
+        broken.setattr(instruct, "row_losses", out_of_memory)
         with pytest.raises(EvaluatorCrashed, match="out of memory"):
             evaluator.evaluate(TaskType.INSTRUCT, data, files / "instruct_full", SEED)
     after = evaluator.evaluate(TaskType.INSTRUCT, data, files / "base", SEED)
@@ -142,7 +129,7 @@ def test_another_base_is_loaded_anew(files: Path, data: TaskData, tmp_path: Path
     assert first.value == second.value
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TaskType if kind is not TaskType.INSTRUCT])
+@pytest.mark.parametrize("kind", sorted(set(TaskType) - evaluated_types()))
 def test_other_kinds_are_not_evaluated_yet(files, evaluator, data, kind: TaskType) -> None:
     with pytest.raises(EvaluatorCrashed, match=f"{kind.value} is not evaluated by this version"):
         evaluator.evaluate(kind, data, files / "instruct_full", SEED)
@@ -156,6 +143,11 @@ def test_other_kinds_are_not_evaluated_yet(files, evaluator, data, kind: TaskTyp
         ({"model_path": "none"}, EvaluatorCrashed, "no model in"),
         ({"model_path": "instruct_lora"}, EvaluatorCrashed, "no model in"),
         ({"dataset_type": InstructDatasetType()}, EvaluatorCrashed, "row 1 has no column 'instruction'"),
+        (
+            {"dataset_type": DpoDatasetType()},
+            EvaluatorCrashed,
+            "by a DpoDatasetType, it has to be a InstructDatasetType",
+        ),
         ({"sequence_len": 2}, EvaluatorCrashed, "none of 60 rows fits into 2 tokens"),
     ],
 )
@@ -171,13 +163,14 @@ def test_a_checkpoint_that_was_not_collected_is_our_fault(tmp_path, evaluator, d
 
 def test_the_command_line_evaluates_files(files: Path, expected: dict[str, Any]) -> None:
     rows = files / "data" / "instruct_test.json"
-    got = evaluate_files("instruct", files / "base", files / "instruct_full", rows, COLUMNS)
+    got = evaluate_files(Question("instruct", files / "base", files / "instruct_full", rows, COLUMNS))
     assert got.value == pytest.approx(expected["instruct_full"]["value"], abs=1e-5)
 
 
 def test_the_command_line_reports_a_refusal(files: Path, full: Path) -> None:
     (full / "evil.py").touch()
-    got = evaluate_files("instruct", files / "base", full, files / "data" / "instruct_test.json", COLUMNS, 256)
+    rows = files / "data" / "instruct_test.json"
+    got = evaluate_files(Question("instruct", files / "base", full, rows, COLUMNS, 256))
     assert "'evil.py' is refused" in got.refused
 
 
@@ -189,6 +182,8 @@ def test_the_command_line_reports_a_refusal(files: Path, full: Path) -> None:
         ({"checkpoint": Path("none")}, NotFound, "no checkpoint at none"),
         ({"rows": Path("none")}, NotFound, "no file with rows at none"),
         ({"dataset_type": "{"}, ConfigError, "the dataset type is not valid"),
+        ({"dataset_type": "none.json"}, ConfigError, "neither a JSON object nor a file"),
+        ({"seed": -1}, ConfigError, "the seed -1 is not a number of 32 bytes"),
         ({"sequence_len": 0}, ConfigError, "a sequence length of 0"),
         ({"sequence_len": 1}, ConfigError, "none of 60 rows fits into 1 tokens"),
     ],
@@ -202,7 +197,7 @@ def test_wrong_questions_are_answered_with_a_hint(files, change: dict[str, Any],
         "dataset_type": COLUMNS,
     }
     with pytest.raises(error, match=words) as caught:
-        evaluate_files(**question | change)
+        evaluate_files(Question(**question | change))
     assert caught.value.hint
 
 
@@ -211,3 +206,29 @@ def test_importing_the_package_imports_no_torch() -> None:
         "import sys, tourney_ray.evaluation.worker; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_tasks_entrants_share_is_computed_once(files: Path, data: TaskData, monkeypatch) -> None:
+    tokenised: list[int] = []
+    tokenise = instruct.tokenise
+    monkeypatch.setattr(
+        instruct, "tokenise", lambda texts, *rest: tokenised.append(len(texts)) or tokenise(texts, *rest)
+    )
+    evaluator = WarmEvaluator(files)
+    one = evaluator.evaluate(TaskType.INSTRUCT, data, files / "instruct_full", SEED)
+    evaluator.evaluate(TaskType.INSTRUCT, data, files / "instruct_lora", SEED)
+    again = evaluator.evaluate(TaskType.INSTRUCT, data, files / "instruct_full", SEED)
+    assert tokenised == [60]
+    assert again.per_row == one.per_row
+    shorter = evaluator.evaluate(
+        TaskType.INSTRUCT, data.model_copy(update={"sequence_len": 16}), files / "instruct_full", SEED
+    )
+    assert tokenised == [60, 60]
+    assert len(shorter.per_row) < len(one.per_row)
+
+
+def test_only_the_last_tasks_are_kept(files: Path, data: TaskData) -> None:
+    evaluator = WarmEvaluator(files)
+    for length in range(40, 40 + 2 * TASKS_KEPT):
+        evaluator.evaluate(TaskType.INSTRUCT, data.model_copy(update={"sequence_len": length}), files / "base", SEED)
+    assert len(evaluator._tasks) == TASKS_KEPT

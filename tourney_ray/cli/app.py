@@ -16,6 +16,7 @@ from tourney_ray.cli.artifacts import checkout, provenance
 from tourney_ray.cli.gc import gc
 from tourney_ray.cli.images import images
 from tourney_ray.errors import TourneyError, UserError
+from tourney_ray.evaluation.kinds import KINDS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,18 +122,20 @@ def simulate(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.option("--kind", required=True, help="Kind of task; this version evaluates `instruct`.")
+@click.option("--kind", required=True, help=f"Kind of task: {', '.join(KINDS)}.")
 @click.option("--base", required=True, type=click.Path(path_type=Path), help="Folder of the base model.")
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Folder of the trained model.")
 @click.option("--rows", required=True, type=click.Path(path_type=Path), help="JSON file of the test rows.")
 @click.option("--dataset-type", default=None, help="JSON document, or a file of one: which columns are what.")
 @click.option("--sequence-len", type=click.IntRange(min=1), default=None, help="Longest row, tokens.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="What sampled kinds draw from.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as one JSON document.")
 def evaluate(as_json: bool, **options: Any) -> None:
     """Compute the metric of a checkpoint, as the tournament does."""
     from tourney_ray.cli.evaluate import run_evaluate
+    from tourney_ray.evaluation.worker import Question
 
-    run_evaluate(as_json, **options)
+    run_evaluate(as_json, Question(**options))
 
 
 for _command in (cancel, retry, reopen, fence, images, gc, checkout, provenance):

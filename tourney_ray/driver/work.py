@@ -48,11 +48,12 @@ from tourney_ray.effects.kept_elsewhere import have_objects
 from tourney_ray.effects.miners import MinersFile, NoOffer, Offer, ask_miners
 from tourney_ray.effects.ports import News, Place
 from tourney_ray.effects.ran import Ran
+from tourney_ray.effects.rewards import without_network
 from tourney_ray.effects.sandbox import SandboxTrainer
 from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
 from tourney_ray.errors import ConfigError, InputsMissing, MinerFault, PlatformFault, RepoRejected, TourneyError
-from tourney_ray.evaluation.worker import KINDS
+from tourney_ray.evaluation.kinds import evaluated_types
 from tourney_ray.samples.repositories import sample_tree_hashes
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def check_playable(settings: Settings) -> None:
     text = {rules.group_task, *drawn, *rules.boss_tasks}
     playable = {TournamentType.TEXT: text, TournamentType.IMAGE: {TaskType.IMAGE}}
     wanted = {kind for tournament_type in settings.types for kind in playable[tournament_type]}
-    missing = sorted(wanted - set(KINDS.values()))
+    missing = sorted(wanted - evaluated_types())
     if find_spec("torch") is None:
         raise ConfigError("torch is not installed, so nothing could be evaluated", "pip install 'tourney-ray[eval]'")
     if missing:
@@ -224,7 +225,7 @@ class EvaluatorWorker:
 
         self._checkouts = checkouts_folder(settings)
         self._store = artifact_store(settings)
-        self._evaluator = WarmEvaluator(settings.data)
+        self._evaluator = WarmEvaluator(settings.data, without_network)
 
     def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
         """The metric of the command's checkpoint, or why the evaluator could not tell."""

@@ -80,12 +80,12 @@ def _mounts() -> list[str]:
     words = ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", CACHE, "--dir", CHECKPOINTS]
     for path in (*SYSTEM, *LOADER):
         words += ["--ro-bind-try", path, path]
-    for folder in _python_folders():
+    for folder in python_folders():
         words += ["--ro-bind", str(folder), str(folder)]
     return words
 
 
-def _python_folders() -> list[Path]:
+def python_folders() -> list[Path]:
     """Where this Python and its packages live, as named and as resolved, without what the system's folders hold."""
     named = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
     folders = sorted({folder for path in named for folder in (path, path.resolve())})

@@ -41,8 +41,27 @@ class Tokenizer(Protocol):
         """What ends an answer."""
         ...
 
-    def encode(self, text: str, *, truncation: bool, verbose: bool) -> list[int]:
-        """Token ids with the tokenizer's own special tokens."""
+    def encode(self, text: str, *, add_special_tokens: bool, truncation: bool, verbose: bool) -> list[int]:
+        """Token ids, with or without the special tokens that the tokenizer puts around a text."""
+        ...
+
+
+class FullTokenizer(Tokenizer, Protocol):
+    """What a base model's tokenizer can do beyond that, for the kinds that need more."""
+
+    @property
+    def bos_token(self) -> str | None:
+        """What begins a text, as text."""
+        ...
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, truncation: bool, verbose: bool, return_offsets_mapping: bool
+    ) -> Mapping[str, Any]:
+        """`input_ids` and, of each, the letters in `offset_mapping`."""
+        ...
+
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+        """The text of tokens."""
         ...
 
 
@@ -51,7 +70,7 @@ class BaseModel:
     """A loaded base model. `places` are its parameters and persistent buffers by name, each once."""
 
     model: torch.nn.Module
-    tokenizer: Tokenizer
+    tokenizer: FullTokenizer
     places: Mapping[str, torch.Tensor]
     reference: Reference
     max_position: int | None
@@ -90,7 +109,7 @@ def load_base(folder: Path) -> BaseModel:
         config=_base_config(written, model.config),
     )
     max_position = getattr(model.config, "max_position_embeddings", None)
-    return BaseModel(model, cast(Tokenizer, tokenizer), places, reference, max_position)
+    return BaseModel(model, cast(FullTokenizer, tokenizer), places, reference, max_position)
 
 
 def _forbid_kernels() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tourney_ray.core.dataset_types import InstructDatasetType
+from tourney_ray.core.dataset_types import DatasetType, InstructDatasetType
 from tourney_ray.errors import ConfigError, NotFound
 
 FORMAT = "{instruction} {input}"
@@ -39,16 +39,27 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_dataset_type(document: str | None) -> InstructDatasetType:
-    """The columns that a JSON document names, the defaults for none; raises `ConfigError`."""
+def read_dataset_type(document: str | None, model: type[DatasetType]) -> DatasetType:
+    """What a JSON document, or a file of one, says of the data set, the defaults for none; raises `ConfigError`."""
     try:
-        return InstructDatasetType.model_validate_json(document) if document else InstructDatasetType()
+        return model.model_validate_json(_document(document) if document else "{}")
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"
         raise ConfigError(
             f"the dataset type is not valid: {where}: {first['msg']}",
-            f"known fields: {', '.join(InstructDatasetType.model_fields)}",
+            f"known fields: {', '.join(model.model_fields)}",
+        ) from error
+
+
+def _document(text: str) -> str:
+    if text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the dataset type is neither a JSON object nor a file of one: {text[:100]!r}", "begin the object with {"
         ) from error
 
 
@@ -61,10 +72,10 @@ def examples(rows: Sequence[Mapping[str, Any]], columns: InstructDatasetType) ->
 
 
 def _example(number: int, row: Mapping[str, Any], columns: InstructDatasetType) -> Example:
-    instruction = _text(number, row, columns.field_instruction)
+    instruction = text_of(number, row, columns.field_instruction)
     if columns.field_output is None:
         return Example(instruction, None)
-    answer = _text(number, row, columns.field_output)
+    answer = text_of(number, row, columns.field_output)
     return Example(_system(number, row, columns) + _prompt(number, row, columns, instruction), answer)
 
 
@@ -72,20 +83,23 @@ def _system(number: int, row: Mapping[str, Any], columns: InstructDatasetType) -
     """The row's own system text where a column is named for it and present, else the task's."""
     system = "" if columns.field_system else columns.system_prompt
     if columns.field_system and columns.field_system in row:
-        system = _text(number, row, columns.field_system)
+        system = text_of(number, row, columns.field_system)
     return columns.system_format.format(system=system) if system else ""
 
 
 def _prompt(number: int, row: Mapping[str, Any], columns: InstructDatasetType, instruction: str) -> str:
     column = columns.field_input
-    given = _text(number, row, column) if column and column in row else ""
+    given = text_of(number, row, column) if column and column in row else ""
     if given:
         return (columns.format or FORMAT).format(instruction=instruction, input=given)
     return (columns.no_input_format or NO_INPUT_FORMAT).format(instruction=instruction)
 
 
-def _text(number: int, row: Mapping[str, Any], column: str) -> str:
-    """The column as text: nothing for null, the digits of a number."""
+def text_of(number: int, row: Mapping[str, Any], column: str) -> str:
+    """The column as text: nothing for null, the digits of a number; raises `ConfigError` when there is none.
+
+    `number` is the row's, counted from 1.
+    """
     if column not in row:
         raise ConfigError(f"row {number} has no column {column!r}", f"its columns: {', '.join(map(repr, row))}")
     value = row[column]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,20 @@ import tokenizers
 import torch
 
 from tourney_ray.core.dataset_types import InstructDatasetType as Columns
+from tourney_ray.core.models import Evaluated
 from tourney_ray.errors import ConfigError
 from tourney_ray.evaluation.base_model import BaseModel
-from tourney_ray.evaluation.language import TokenRow, default_sequence_len, row_losses, tokenise
+from tourney_ray.evaluation.instruct import TokenRow, row_losses, tokenise
+from tourney_ray.evaluation.language import default_sequence_len
 from tourney_ray.evaluation.rows import Example, examples, read_dataset_type, read_rows
-from tourney_ray.evaluation.scoring import score_instruct
+from tourney_ray.evaluation.scoring import score
 
 BOS, EOS = 1, 2
+
+
+def score_instruct(base: BaseModel, checkpoint: Path, texts: list[Example], sequence_len: int) -> Evaluated:
+    rows = tokenise(texts, base.tokenizer, sequence_len)
+    return score(base, lambda: row_losses(base.model, rows), checkpoint)
 
 
 class Letters:
@@ -28,7 +34,8 @@ class Letters:
     bos_token_id: int | None = BOS
     eos_token_id: int | None = EOS
 
-    def encode(self, text: str, *, truncation: bool, verbose: bool) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool, truncation: bool, verbose: bool) -> list[int]:
+        assert add_special_tokens
         assert not truncation
         return [BOS, *(EOS if letter == "$" else ord(letter) for letter in text)]
 
@@ -89,7 +96,7 @@ def test_a_full_answer_gets_no_eos() -> None:
     class Bare(Letters):
         bos_token_id = None
 
-        def encode(self, text: str, *, truncation: bool, verbose: bool) -> list[int]:
+        def encode(self, text: str, *, add_special_tokens: bool, truncation: bool, verbose: bool) -> list[int]:
             return list(text.encode())
 
     assert tokenise([Example("", "abcde")], Bare(), 4) == [TokenRow(((*b"abcd",),), 1)]
@@ -124,7 +131,8 @@ def test_a_tokenizer_without_eos_is_an_error() -> None:
 def test_the_tokenizer_file_is_read_as_it_stands(files: Path, base: BaseModel) -> None:
     text = "Emma's 12345 stones\n\nDON'T e\u0301"
     plain = tokenizers.Tokenizer.from_file(str(files / "base" / "tokenizer.json"))
-    assert base.tokenizer.encode(text, truncation=False, verbose=False) == plain.encode(text).ids
+    ids = base.tokenizer.encode(text, add_special_tokens=True, truncation=False, verbose=False)
+    assert ids == plain.encode(text).ids
 
 
 @pytest.mark.parametrize(
@@ -200,10 +208,18 @@ def test_files_without_rows(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.parametrize("document", ["{", "[]", '{"field_output": 1}', '{"unknown": "x"}'])
 def test_dataset_types_that_are_none(document: str) -> None:
-    with pytest.raises(ConfigError, match="the dataset type is not valid"):
-        read_dataset_type(document)
+    with pytest.raises(ConfigError, match="the dataset type is not valid") as caught:
+        read_dataset_type(document, Columns)
+    assert "field_instruction" in caught.value.hint
 
 
 def test_the_default_dataset_type() -> None:
-    reader: Callable[[str | None], Columns] = read_dataset_type
-    assert reader(None) == reader("{}") == Columns()
+    assert read_dataset_type(None, Columns) == read_dataset_type("{}", Columns) == Columns()
+
+
+def test_a_dataset_type_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "type.json"
+    path.write_text('{"field_output": "answer"}')
+    assert read_dataset_type(str(path), Columns) == Columns(field_output="answer")
+    with pytest.raises(ConfigError, match="neither a JSON object nor a file of one"):
+        read_dataset_type(str(tmp_path / "none.json"), Columns)
