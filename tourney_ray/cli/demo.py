@@ -15,6 +15,7 @@ import click
 from tourney_ray.config import Settings, load_settings
 from tourney_ray.core.models import Miner
 from tourney_ray.driver.cluster import local_cluster
+from tourney_ray.effects.bubblewrap import why_not
 from tourney_ray.errors import NotAllowed
 from tourney_ray.samples.repositories import SampleRepository, write_base_contestant, write_sample_repositories
 from tourney_ray.samples.servers import sample_key, serve_samples
@@ -54,14 +55,18 @@ repo = "{repo}"
 commit = "{commit}"
 
 [rules]
-# The `spec` rules, but for a model of 0.0004 × 10⁹ parameters, for minutes in place of hours, and Instruct tasks only.
+# The `spec` rules, but for a model of 0.0004 × 10⁹ parameters, and for minutes in place of hours.
 min_miners = {min_miners}
 hours_scale = 0.025
 group_model_range_b = [0.0001, 4.0]
 knockout_model_range_b = [0.0001, 12.0]
 boss_model_range_b = [0.0001, 71.0]
-knockout_task_shares = {{ InstructTextTask = 1.0 }}
-boss_tasks = [{boss_tasks}]
+{kinds}"""
+
+WITHOUT_REWARDS = """\
+# No GRPO tasks: nothing on this machine can shut their reward functions in.
+knockout_task_shares = { InstructTextTask = 0.7, DpoTask = 0.3 }
+boss_tasks = ["InstructTextTask", "InstructTextTask", "InstructTextTask", "DpoTask", "DpoTask", "DpoTask"]
 """
 
 
@@ -141,7 +146,7 @@ def _write_settings(
         repo=base.path.as_uri(),
         commit=base.commit,
         min_miners=min(8, len(registry)),
-        boss_tasks=", ".join(['"InstructTextTask"'] * 6),
+        kinds=WITHOUT_REWARDS if why_not() else "",
     )
     path.write_text(text, encoding="utf-8")
     return load_settings(path)
