@@ -15,7 +15,13 @@ SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
 
 
 def test_every_script_is_tested_here() -> None:
-    assert SCRIPTS == ["containers.py", "core.py", "evaluate.py", "journal.py"]  # the first in tests/docker
+    assert SCRIPTS == [
+        "containers.py",
+        "core.py",
+        "evaluate.py",
+        "idle.py",
+        "journal.py",
+    ]  # containers and idle: in tests/docker
 
 
 @pytest.mark.parametrize("script", [pytest.param("evaluate.py", marks=pytest.mark.slow), "core.py", "journal.py"])

@@ -18,6 +18,7 @@ import pytest
 
 from tests.builders import Played, play
 from tourney_ray import __version__
+from tourney_ray.effects.bubblewrap import why_not
 from tourney_ray.store.journal import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -208,6 +209,26 @@ def test_evaluate_for_people_is_one_line(expected: dict[str, Any]) -> None:
     assert re.fullmatch(r"2\.11243\d+ over \d+ rows; fine-tuned\n", done.stdout), done.stderr
 
 
+def test_evaluate_grpo_reads_its_functions_from_a_file_and_draws_from_the_seed(tmp_path: Path) -> None:
+    if why := why_not():
+        pytest.skip(why)
+    source = "def letters(completions, **kwargs):\n    return [text.count('e') for text in completions]"
+    function = {"reward_func": source, "reward_weight": 1, "low": 0, "high": 100}
+    (tmp_path / "type.json").write_text(json.dumps({"reward_functions": [function]}))
+    values = [
+        json.loads(
+            tourney(
+                *("evaluate", "--kind", "grpo", "--base", FILES / "base", "--checkpoint", FILES / "dpo_full"),
+                *("--rows", FILES / "data" / "grpo_test.json", "--dataset-type", tmp_path / "type.json"),
+                *("--seed", seed, "--json"),
+            ).stdout
+        )["value"]
+        for seed in ("1", "2")
+    ]
+    assert values[0] != values[1]
+    assert all(-1 < value < 1 for value in values)
+
+
 def test_a_checkpoint_that_is_refused_exits_2_and_says_why(expected: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
     done = evaluate(expected["instruct_full"], tmp_path, "--json")
@@ -246,13 +267,8 @@ def test_a_wrong_question_exits_2_and_names_what_is_wrong(change: dict[str, str]
         ("state = ", "is not TOML: "),
         (SETTINGS + "port = 3\n", "registry.port: Extra inputs are not permitted"),
         (SETTINGS + "[rules]\nmin_miners = 1\n", "rules.min_miners: "),
-        (SETTINGS, "the rules draw DpoTask, GrpoTask, which this version cannot evaluate"),
         ('types = ["image"]\n' + SETTINGS, "the rules draw ImageTask, "),
-        (
-            SETTINGS
-            + '[rules]\nknockout_task_shares = { InstructTextTask = 1.0 }\nboss_tasks = ["InstructTextTask"]\n',
-            "miners.json: No such file or directory",
-        ),
+        (SETTINGS, "miners.json: No such file or directory"),
     ],
 )
 def test_run_refuses_settings_that_cannot_work_before_anything_starts(tmp_path: Path, text: str, why: str) -> None:

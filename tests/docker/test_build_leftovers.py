@@ -82,10 +82,12 @@ def test_whoever_announces_anothers_image_does_not_have_it_removed(yard: Yard) -
     yard.engine.client.api.remove_image(other)
 
 
-def test_whoever_announces_without_end_fails(yard: Yard) -> None:
+def test_words_of_the_builder_in_a_step_hide_no_image(yard: Yard) -> None:
+    before = nameless(yard.engine)
     flood = "RUN python3 -c \"for i in range(10**5): print(f' ---> {i:012x}')\"\n"
-    with pytest.raises(ImageBuildFailed, match="passes for the builder's words"):
-        yard.build(BASE + flood)
+    with pytest.raises(ImageBuildFailed, match="non-zero code: 1"):
+        yard.build(f"{BASE}{flood}RUN false\n")
+    assert nameless(yard.engine) == before
 
 
 def test_a_flood_of_words_hides_no_image(yard: Yard) -> None:
@@ -212,3 +214,23 @@ def _operator(yard: Yard, dockerfile: str, name: str = "") -> str:
         path=str(folder), rm=True, forcerm=True, nocache=True, network_mode="none", tag=name or None
     )
     return str(image.id)
+
+
+@pytest.mark.parametrize("deadline_s", [0.9, 1.1, 1.2, 1.3, 1.5, 1.7])
+def test_nothing_stays_of_a_build_that_is_stopped_between_its_steps(yard: Yard, deadline_s: float) -> None:
+    """Wherever the engine is at that moment: making a container, running it, or keeping what it wrote."""
+    before = {one["Id"] for one in yard.engine.client.api.images(all=True)}
+    step = "RUN echo {0} > /x{0}\nENV A{0}=1\nCOPY dockerfiles /copied{0}\n"
+    steps = "".join(map(step.format, range(20)))
+    with pytest.raises(ImageBuildFailed, match="it took longer than"):
+        yard.build(BASE + steps, replace(LIMITS, deadline_s=deadline_s))
+    assert {one["Id"] for one in yard.engine.client.api.images(all=True)} == before
+
+
+def test_nothing_stays_of_a_build_that_is_made_before_it_can_be_stopped(yard: Yard) -> None:
+    """None of its steps runs anything, so that none can be made to fail."""
+    before = {one["Id"] for one in yard.engine.client.api.images(all=True)}
+    steps = "".join(f"ENV A{number}=1\n" for number in range(30))
+    with pytest.raises(ImageBuildFailed, match="it took longer than"):
+        yard.build(BASE + steps, replace(LIMITS, deadline_s=0.6))
+    assert {one["Id"] for one in yard.engine.client.api.images(all=True)} == before

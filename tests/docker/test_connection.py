@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import os
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.docker.engine import PrivateEngine
+from tests.docker.troubled import TOO_OLD, answering, as_nobody
 from tourney_ray.effects.engine.connection import Engine, connect, translated
 from tourney_ray.errors import EngineDown, StorageUnavailable
 
@@ -41,7 +37,7 @@ def test_an_engine_that_this_user_may_not_use(dockerd: PrivateEngine) -> None:
 def test_an_engine_that_is_too_old() -> None:
     words = r"engine 19\.03\.5 speaks API 1\.40, which is too old"
     with (
-        answering({"Version": "19.03.5", "ApiVersion": "1.40"}) as host,
+        answering(TOO_OLD) as host,
         pytest.raises(EngineDown, match=words) as caught,
     ):
         connect(host)
@@ -57,39 +53,3 @@ def test_a_full_disk_is_the_storages_fault() -> None:
     with pytest.raises(StorageUnavailable, match="its disk is full") as caught, translated("writing"):
         raise OSError(28, "No space left on device")
     assert "make room" in caught.value.hint
-
-
-@contextmanager
-def as_nobody() -> Generator[None]:
-    """Be a user without any rights."""
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@contextmanager
-def answering(document: object) -> Generator[str]:
-    """Something that listens like an engine and gives one answer to everything; its address."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            del format, args
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"tcp://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()

@@ -40,6 +40,17 @@ def test_a_whole_tournament_in_containers(dockerd: PrivateEngine, engine: Engine
     assert mounts_below(out) == []
     audited = tourney(dockerd.host, "audit", str(out))
     assert audited.returncode == 0, audited.stderr
+    rows = _idle(out)
+    assert [row["what"] for row in rows] == ["lease to start", "end to release", "both together"]
+    assert all(row["n"] >= len(document["entrants"]) and 0 < row["ratios"]["training"] < 1 for row in rows), rows
+
+
+def _idle(held: Path) -> list[dict[str, Any]]:
+    """What the benchmark reads in its journal. How long anything takes, is no matter of a test."""
+    script = Path(__file__).parents[2] / "benchmarks" / "idle.py"
+    command = [sys.executable, str(script), "--held", str(held), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)["rows"]
 
 
 def test_without_an_engine_it_says_so_in_one_line(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from tests.builders_training import tiny_task_data, training_spec
 from tests.docker.bench import ROWS
 from tests.docker.engine import PrivateEngine, private_engine
+from tests.docker.troubled import TOO_OLD, answering, as_nobody
 from tourney_ray.config import Registry, Sandbox, Settings
 from tourney_ray.core.events import ImageBuilt
 from tourney_ray.core.models import Blame, Failed, TrainingSpec
@@ -20,12 +21,13 @@ from tourney_ray.driver import work
 from tourney_ray.driver.stage import Staged, known_image, task_cache, tree_path
 from tourney_ray.effects import contract
 from tourney_ray.effects.artifacts import ArtifactStore
+from tourney_ray.effects.engine import builder
 from tourney_ray.effects.engine.connection import Engine, connect
 from tourney_ray.effects.engine.imports import find_named
 from tourney_ray.effects.engine.transfer import saved_image
 from tourney_ray.effects.manifest import digest_of
 from tourney_ray.effects.provenance import load
-from tourney_ray.errors import EngineDown, InputsMissing
+from tourney_ray.errors import EngineDown, InputsMissing, PlatformFault, StorageUnavailable
 from tourney_ray.samples.base_image import ensure_base_image
 
 GOOD = "FROM tourney/tiny-base\nCOPY train.py /workspace/train.py\n"
@@ -69,6 +71,18 @@ class Node:
         failed = work.stage(self.settings, self.spec, None, self.others)
         assert isinstance(failed, Failed)
         return failed
+
+    def fault(self, kind: type[PlatformFault]) -> str:
+        """Why nothing can be staged, on one line; the platform is to blame, with a fault of that kind."""
+        failed = self.fail()
+        assert (failed.blame, failed.kind) == (Blame.PLATFORM, kind("").kind), failed
+        assert failed.reason.count("\n") == 0
+        return failed.reason
+
+    def at(self, host: str) -> Node:
+        """The same node with another engine."""
+        sandbox = self.settings.sandbox.model_copy(update={"host": host})
+        return replace(self, settings=self.settings.model_copy(update={"sandbox": sandbox}))
 
     def give(self, dockerfile: str = GOOD) -> None:
         """Put the operator's files where the head has them."""
@@ -211,9 +225,20 @@ def test_what_the_head_does_not_have_is_the_platforms_fault(node: Node, tmp_path
 
 
 def test_an_engine_that_is_away_costs_nobody_an_attempt(node: Node, tmp_path: Path) -> None:
-    sandbox = Sandbox(kind="docker", host=f"unix://{tmp_path}/nobody.sock")
-    away = node.settings.model_copy(update={"sandbox": sandbox})
-    failed = work.stage(away, node.spec, None, node.others)
-    assert isinstance(failed, Failed)
-    assert (failed.blame, failed.kind) == (Blame.PLATFORM, EngineDown("").kind)
-    assert "nobody.sock" in failed.reason
+    assert "no engine listens there" in node.at(f"unix://{tmp_path}/nobody.sock").fault(EngineDown)
+
+
+def test_an_engine_that_may_not_be_used_costs_nobody_an_attempt(node: Node) -> None:
+    with as_nobody():
+        assert "this user may not use it" in node.fault(EngineDown)
+
+
+def test_an_engine_that_is_too_old_costs_nobody_an_attempt(node: Node) -> None:
+    with answering(TOO_OLD) as host:
+        assert "engine 19.03.5 speaks API 1.40, which is too old" in node.at(host).fault(EngineDown)
+
+
+def test_an_engine_without_room_costs_nobody_an_attempt(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "RESERVE_BYTES", 2**50)
+    node.give("FROM tourney/tiny-base\nRUN sleep 20\n")
+    assert "the engine's disk has less than" in node.fault(StorageUnavailable)

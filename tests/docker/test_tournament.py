@@ -22,6 +22,7 @@ from docker.models.containers import Container
 from tests.builders_training import SMALL_RULES
 from tests.conftest import skip_or_fail
 from tests.docker.engine import PrivateEngine, private_engine, why_not
+from tests.docker.troubled import TOO_OLD, answering
 from tests.effects.builders_repos import commit_all, git
 from tourney_ray.driver.cluster import LocalCluster, local_cluster
 from tourney_ray.effects.engine.connection import connect
@@ -91,7 +92,7 @@ def test_a_strangers_repository_is_built_and_trained_like_any(held: Held) -> Non
     assert {a["hotkey"] for a in held.attempts} >= {SLOW_HOTKEY}
 
 
-def test_an_engine_that_was_away_at_the_beginning_cost_nobody_an_attempt(held: Held) -> None:
+def test_an_engine_that_was_away_and_then_too_old_at_the_beginning_cost_nobody_an_attempt(held: Held) -> None:
     assert {a["blame"] for a in held.attempts} == {None}
 
 
@@ -153,6 +154,8 @@ def _run_and_kill(folder: Path, dockerd: PrivateEngine, cluster: LocalCluster) -
         run = subprocess.Popen(command, env=environment, stdout=out, stderr=log)
     try:
         _until_it_is_said(folder / "log.txt", "awaited: reaching the container engine", run)
+        with answering(TOO_OLD, dockerd.folder / "docker.sock"):
+            _until_it_is_said(folder / "log.txt", "speaks API 1.40, which is too old", run)
         dockerd.start()
         container = _slow_container(dockerd, run)
         before = _started_at(dockerd, container)

@@ -56,14 +56,17 @@ class Yard:
 
 @contextmanager
 def clean_yard(engine: Engine, folder: Path) -> Generator[Yard]:
-    """A yard; no container and no control group may be left of what was built in it.
-
-    Images are looked at in `test_build_leftovers`: the engine may end what a broken-off build began when that is over.
-    """
+    """A yard; no container, no control group and no image without a name may be left of what was built in it."""
     containers = {container.id for container in engine.client.containers.list(all=True)}
+    before = nameless(engine)
     yield Yard(engine, folder)
+    assert nameless(engine) == before, _made_by(engine, nameless(engine) - before)
     assert {container.id for container in engine.client.containers.list(all=True)} == containers
     assert groups(os.getpid()) == set()
+
+
+def _made_by(engine: Engine, image_ids: set[str]) -> list[str]:
+    return [f"{one}: {engine.client.api.history(one)[0]['CreatedBy']}" for one in image_ids]
 
 
 def nameless(engine: Engine) -> set[str]:

@@ -28,10 +28,8 @@ ASK = AskMiners("t", TournamentType.TEXT, 1, frozenset())
 # --- what can be played
 
 
-def test_tournaments_of_instruct_tasks_can_be_played(settings: Settings) -> None:
-    work.check_playable(settings)
-    shares = {TaskType.INSTRUCT: 1.0, TaskType.GRPO: 0.0}
-    rules = RULES.model_copy(update={"knockout_task_shares": shares})
+@pytest.mark.parametrize("rules", [RULES, Rules(), RULES.model_copy(update={"group_task": TaskType.CHAT})])
+def test_text_tournaments_can_be_played(settings: Settings, rules: Rules) -> None:
     work.check_playable(settings.model_copy(update={"rules": rules}))
 
 
@@ -44,8 +42,11 @@ def test_tournaments_of_instruct_tasks_can_be_played(settings: Settings) -> None
     ],
 )
 def test_tasks_that_cannot_be_evaluated_are_refused_by_name(
-    settings: Settings, changes: Mapping[str, Any], named: str
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, changes: Mapping[str, Any], named: str
 ) -> None:
+    monkeypatch.setattr(work, "evaluated_types", lambda: {TaskType.INSTRUCT})
+    unshared = RULES.model_copy(update={"knockout_task_shares": {TaskType.INSTRUCT: 1.0, TaskType.GRPO: 0.0}})
+    work.check_playable(settings.model_copy(update={"rules": unshared}))
     with pytest.raises(ConfigError, match=f"the rules draw {named}, which this version cannot evaluate") as caught:
         work.check_playable(settings.model_copy(update=dict(changes)))
     assert "rules.boss_tasks" in caught.value.hint

@@ -10,7 +10,7 @@ import pytest
 
 from tests.effects.test_options import FACTS
 from tourney_ray.effects.engine import build_bounds
-from tourney_ray.effects.engine.build_bounds import bounded
+from tourney_ray.effects.engine.build_bounds import bounded, end_processes
 from tourney_ray.errors import EngineDown
 
 GIB = 2**30
@@ -81,3 +81,11 @@ def test_a_bound_that_cannot_be_set_is_the_platforms_fault(groups: Path) -> None
     with pytest.raises(EngineDown, match="builds cannot be bounded"), bounded(FACTS, GIB, 100, 1.0):
         raise AssertionError
     assert not list(groups.rglob("tourney-build/*"))
+
+
+def test_in_a_group_that_is_ended_nothing_starts_any_more(groups: Path) -> None:
+    with bounded(FACTS, GIB, 100, 2.5) as group:
+        for folder in groups.rglob(_name(groups)):
+            (folder / "cgroup.procs").write_text("")
+        end_processes(group)
+        assert _written(groups)["pids/tourney-build/GROUP/pids.max"] == "0"

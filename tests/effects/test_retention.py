@@ -344,6 +344,7 @@ class Node:
             self.folder / "checkouts",
             RepoStore(self.folder / "repos", allow_file=True),
             self.folder / "builds",
+            self.folder / "carried",
         )
 
     def put(self, name: str, at: datetime, kib: int = 8) -> Path:
@@ -356,7 +357,7 @@ class Node:
         return path
 
     def left(self) -> set[str]:
-        names = ("cache", "checkouts", "repos/trees", "builds")
+        names = ("cache", "checkouts", "repos/trees", "builds", "carried/data/models")
         return {
             f"{name}/{path.name}"
             for name in names
@@ -406,6 +407,23 @@ def test_young_ones_stay_and_so_does_what_the_operator_has(node: Node):
     assert sweep_caches(node.caches, mark(), 0).removed == ()
     assert (node.folder / "data" / "models" / "large").is_dir()
     assert (node.folder / "work" / "attempt-1").is_dir()
+
+
+def test_what_came_from_the_head_goes_and_a_task_keeps_what_it_needs_of_it(node: Node):
+    model = node.put("carried/data/models/large", OLDER)
+    (cache := node.folder / "cache" / "task_1").mkdir(parents=True)
+    os.link(model / "data" / "rows", cache / "rows")
+    (model / "tokenizer").write_bytes(b"x" * 4 * KIB)
+    age(model, OLDER)
+    arriving = node.put("carried/.arriving/half", LONG_AGO)
+    removed = sweep_caches(node.caches, mark(tasks=["task/1"]), 0).removed
+    assert [(one.what, one.bytes) for one in removed] == [
+        ("unfinished folder", 8 * KIB),
+        ("copy of the head's", 4 * KIB),
+    ]
+    assert node.left() == {"cache/task_1"}
+    assert (cache / "rows").stat().st_size == 8 * KIB
+    assert not arriving.exists()
 
 
 def test_files_that_others_have_as_well_take_no_room(node: Node):

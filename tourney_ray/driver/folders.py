@@ -31,6 +31,17 @@ def builds_folder(settings: Settings) -> Path:
     return settings.state / "builds"
 
 
+def carried_folder(settings: Settings) -> Path:
+    """Models and data sets that this node got from the head."""
+    return settings.state / "carried"
+
+
 def caches(settings: Settings) -> Caches:
     """What lies on this node to be had again."""
-    return Caches(settings.state / "cache", checkouts_folder(settings), repo_store(settings), builds_folder(settings))
+    return Caches(
+        settings.state / "cache",
+        checkouts_folder(settings),
+        repo_store(settings),
+        builds_folder(settings),
+        carried_folder(settings),
+    )

@@ -16,9 +16,9 @@ from tourney_ray.config import Settings
 from tourney_ray.core.events import ImageBuilt
 from tourney_ray.core.models import Blame, Failed, TrainingSpec
 from tourney_ray.core.record import Record
-from tourney_ray.driver.folders import artifact_store
+from tourney_ray.driver.folders import artifact_store, carried_folder
 from tourney_ray.effects import contract
-from tourney_ray.effects.carried import have
+from tourney_ray.effects.carried import have, touch
 from tourney_ray.effects.engine.build import BuiltImage, build_image
 from tourney_ray.effects.engine.builder import BuildLimits
 from tourney_ray.effects.engine.connection import Engine, connect
@@ -66,15 +66,14 @@ def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, carr
         except ImageBuildFailed as fault:
             return _failed(settings, spec, fault)
     _remember(settings, spec, staged.image)
-    given = spec.data.model_path, spec.data.dataset_path
-    _have(settings, carrier, [f"{settings.data.name}/{path}" for path in given])
+    _have_data(settings, carrier, spec)
     task_cache(settings).place(spec)
     return staged
 
 
 def task_cache(settings: Settings) -> TaskCache:
     """This node's models and training data."""
-    return TaskCache(settings.state / "cache", settings.data)
+    return TaskCache(settings.state / "cache", settings.data, carried_folder(settings) / settings.data.name)
 
 
 def known_image(settings: Settings, spec: TrainingSpec) -> BuiltImage | None:
@@ -109,7 +108,7 @@ def _built(
 ) -> Staged:
     """Made from the tree, unless that was done here before."""
     tree = tree_path(spec.tree_hash)
-    _have(settings, carrier, [tree])
+    have(settings.state, [tree], carrier.files)
     choice, log = settings.sandbox, _log(settings, spec)
     log.parent.mkdir(parents=True, exist_ok=True)
     limits = BuildLimits(deadline_s=choice.build_deadline_s, network=choice.build_network)
@@ -160,8 +159,13 @@ def _remember(settings: Settings, spec: TrainingSpec, built: BuiltImage) -> None
 # --- files
 
 
-def _have(settings: Settings, carrier: Carrier, paths: Sequence[str]) -> None:
-    have(settings.state, paths, carrier.files)
+def _have_data(settings: Settings, carrier: Carrier, spec: TrainingSpec) -> None:
+    """Model and data set, where the operator has not put them: apart, so that they can be swept."""
+    root, data = carried_folder(settings), settings.data
+    brought = [path for path in (spec.data.model_path, spec.data.dataset_path) if not (data / path).exists()]
+    paths = [f"{data.name}/{path}" for path in brought]
+    touch(root, paths)
+    have(root, paths, carrier.files)
 
 
 def _log(settings: Settings, spec: TrainingSpec) -> Path:

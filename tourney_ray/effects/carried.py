@@ -6,8 +6,10 @@ Guarantee: a path is there whole or not at all, and what is there is left as it 
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tourney_ray.effects.file_lock import alone
@@ -16,6 +18,8 @@ from tourney_ray.effects.tar_stream import files_at, tar_stream, unpack
 from tourney_ray.errors import InputsMissing, StorageUnavailable
 
 ARRIVING = ".arriving"
+DEPTH = 3
+"""Names in the path of one item, such as `data/models/org--name`: what is removed, it is removed with all below it."""
 
 
 def sent(root: Path, paths: Sequence[str]) -> Iterator[bytes]:
@@ -33,9 +37,26 @@ def have(root: Path, paths: Sequence[str], send: Callable[[Sequence[str]], Itera
     """
     if not _missing(root, paths):
         return
-    with _written(root), alone(root / ARRIVING / "lock"):
+    with _written(root), nothing_arrives(root):
         if missing := _missing(root, paths):
             _receive(root, missing, send(missing))
+
+
+def touch(root: Path, paths: Sequence[str]) -> None:
+    """Note that the items with these paths are in use now, so that no sweep takes them for old."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(root.joinpath(*Path(path).parts[:DEPTH]))
+
+
+def items(root: Path) -> list[Path]:
+    """Everything that has been brought to `root`."""
+    return sorted(path for path in root.glob("/".join("*" * DEPTH)) if path.relative_to(root).parts[0] != ARRIVING)
+
+
+def nothing_arrives(root: Path) -> AbstractContextManager[None]:
+    """A context in which nothing is brought to `root`."""
+    return alone(root / ARRIVING / "lock")
 
 
 def _receive(root: Path, paths: Sequence[str], stream: Iterator[bytes]) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tourney_ray.core.holdings import Holdings
+from tourney_ray.effects import carried
 from tourney_ray.effects.attempt_folder import file_name
 from tourney_ray.effects.file_lock import alone
 from tourney_ray.effects.removal import GONE, remove_tree
@@ -35,6 +36,7 @@ class Caches:
     checkouts: Path
     repos: RepoStore
     builds: Path
+    carried: Path
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,15 @@ class _Kind:
     held: Collection[str]
     lock: Callable[[str], AbstractContextManager[None]]
     """Held while one of that name is removed."""
-    is_one: Callable[[Path], bool]
-    """Whether that is a cache of this kind; anything else in the folder is none of ours, or not finished."""
+    items: Callable[[Path], list[Path]]
+    """The caches of this kind; anything else in the folder is none of ours, or not finished."""
 
 
 def sweep_caches(caches: Caches, mark: Mark, most_bytes: int, dry_run: bool = False) -> Swept:
     """Bring all of them together below the limit, and remove what nobody will finish. Raises `StorageUnavailable`."""
     try:
         kinds = _kinds(caches, mark.held)
-        found = {path: kind for kind in kinds for path in _entries(kind.root) if kind.is_one(path)}
+        found = {path: kind for kind in kinds for path in kind.items(kind.root)}
         items = {item.name: item for path, kind in found.items() if (item := _item(kind.what, path))}
         held = {str(path) for path, kind in found.items() if path.name in kind.held}
         held |= {name for name, item in items.items() if item.used_at > mark.before}
@@ -80,22 +82,25 @@ def _kinds(caches: Caches, held: Holdings) -> list[_Kind]:
             tasks,
             {file_name(task) for task in held.tasks},
             lambda name: alone(tasks / f".{name}.lock"),
-            _is_folder,
+            _folders,
         ),
-        _Kind("checkout", checkouts, held.checkpoints, lambda _: nullcontext(), _is_folder),
-        _Kind("repository", repos.trees, held.trees, lambda _: repos.deciding(), _is_folder),
+        _Kind("checkout", checkouts, held.checkpoints, lambda _: nullcontext(), _folders),
+        _Kind("repository", repos.trees, held.trees, lambda _: repos.deciding(), _folders),
         _Kind(
             "build log",
             caches.builds,
             built,
             lambda name: alone(caches.builds / f"{Path(name).stem}.lock"),
-            lambda path: path.suffix in (".log", ".json"),
+            lambda root: [path for path in _entries(root) if path.suffix in (".log", ".json")],
+        ),
+        _Kind(
+            "copy of the head's", caches.carried, (), lambda _: carried.nothing_arrives(caches.carried), carried.items
         ),
     ]
 
 
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _folders(root: Path) -> list[Path]:
+    return [path for path in _entries(root) if path.is_dir() and not path.name.startswith(".")]
 
 
 def _item(what: str, path: Path) -> Item | None:
@@ -148,7 +153,9 @@ def _unfinished(caches: Caches, before: datetime, dry_run: bool) -> Iterator[Rem
     """What was being made or removed when whoever did it died, removed."""
     roots = caches.tasks, caches.checkouts, caches.repos.trees, caches.builds
     begun = [path for root in roots for path in _entries(root) if path.name.startswith(".") and path.suffix != ".lock"]
-    begun += [path for path in _entries(caches.repos.work) if path.suffix != ".lock"]
+    arriving = caches.carried / carried.ARRIVING, caches.repos.trees.parents[1] / carried.ARRIVING
+    begun += [path for root in (caches.repos.work, *arriving) for path in _entries(root) if path.name != "lock"]
+    begun = [path for path in begun if path.suffix != ".lock"]
     for item in filter(None, (_item(UNFINISHED, path) for path in begun)):
         if item.used_at < before:
             if not dry_run:

@@ -21,11 +21,11 @@ EMPTY_FOLDERS = ("hf_cache",)
 
 
 class TaskCache:
-    """Folders `root/{task}`; `store` is where the operator's models and data sets lie, as this node sees it."""
+    """Folders `root/{task}`, of the operator's models and data sets, each from the first of `stores` that has it."""
 
-    def __init__(self, root: Path, store: Path) -> None:
+    def __init__(self, root: Path, *stores: Path) -> None:
         self._root = root
-        self._store = store
+        self._stores = stores
 
     def folder(self, spec: TrainingSpec) -> Path:
         """Where the task's folder is, or would be."""
@@ -58,10 +58,7 @@ class TaskCache:
     def _make(self, spec: TrainingSpec, folder: Path) -> None:
         staged = folder.with_name(f".{folder.name}.staged")
         shutil.rmtree(staged, ignore_errors=True)
-        model, dataset = self._store / spec.data.model_path, self._store / spec.data.dataset_path
-        missing = [str(path) for path in (model, dataset) if not path.exists()]
-        if missing:
-            raise InputsMissing(f"the data of task {spec.task_id} is not here: {', '.join(missing)}")
+        model, dataset = self._source(spec, spec.data.model_path), self._source(spec, spec.data.dataset_path)
         shutil.copytree(model, staged / contract.model_folder(spec), copy_function=_link_or_copy)
         (staged / contract.dataset_file(spec)).parent.mkdir(parents=True)
         _link_or_copy(dataset, staged / contract.dataset_file(spec))
@@ -69,6 +66,13 @@ class TaskCache:
             (staged / name).mkdir()
         _check_data(spec, staged / contract.dataset_file(spec))
         staged.rename(folder)
+
+    def _source(self, spec: TrainingSpec, path: str) -> Path:
+        places = [store / path for store in self._stores]
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            raise InputsMissing(f"the data of task {spec.task_id} is not here: {' or '.join(map(str, places))}")
+        return found
 
 
 def _check_data(spec: TrainingSpec, dataset: Path) -> None:

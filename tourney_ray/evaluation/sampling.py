@@ -42,13 +42,15 @@ def sample(model: torch.nn.Module, prompts: Sequence[Ids], eos: int | None, seed
 def choose(logits: torch.Tensor, randoms: torch.Tensor) -> torch.Tensor | None:
     """Shape (rows,): a token for each row of `logits`, shape (rows, vocabulary), by its number of `randoms` in [0, 1).
 
-    None when a row has no probabilities.
+    The likeliest tokens stand in the order of their ids, so that ties and rounding move no choice far. None when a row
+    has no probabilities.
     """
     top, tokens = torch.topk(logits.float() / TEMPERATURE, min(TOP_K, logits.shape[-1]))
     if not bool(torch.isfinite(top[:, 0]).all()) or bool(torch.isnan(top).any()):
         return None
-    summed = torch.softmax(top.double(), dim=-1).cumsum(dim=-1)
-    chosen = (summed <= randoms[:, None] * summed[:, -1:]).sum(dim=-1).clamp(max=top.shape[-1] - 1)
+    tokens, order = tokens.sort(dim=-1)
+    summed = torch.softmax(top.gather(1, order).double(), dim=-1).cumsum(dim=-1)
+    chosen = (summed <= randoms[:, None] * summed[:, -1:]).sum(dim=-1).clamp(max=tokens.shape[-1] - 1)
     return tokens.gather(1, chosen[:, None])[:, 0]
 
 

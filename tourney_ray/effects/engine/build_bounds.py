@@ -98,8 +98,12 @@ def _write(path: Path, words: int | str) -> None:
 
 
 def end_processes(group: str) -> None:
-    """Kill what runs in the group; raises `EngineDown` when something cannot be ended."""
-    _kill(_folders(group.strip("/")), time.monotonic() + GONE_S)
+    """Kill what runs in the group, where nothing starts any more; raises `EngineDown` when something does not end."""
+    folders = _folders(group.strip("/"))
+    for bound in (folder / "pids.max" for folder in folders):
+        if bound.exists():
+            _write(bound, 0)
+    _kill(folders, time.monotonic() + GONE_S)
 
 
 def _end(folders: list[Path]) -> None:

@@ -32,17 +32,23 @@ LARGE_BYTES = 2**20
 IMAGE = "sha256:"
 
 
-def end_steps(engine: Engine, group: str) -> None:
-    """Have the engine be done with the steps of that group, and remove their containers.
+def fail_steps(engine: Engine, group: str) -> None:
+    """Have the steps that run in that group fail.
 
     A step that is over may be on its way into an image, which the engine does to the end whatever becomes of the build,
     holes of files written out as zeros. With its large files emptied, that fails.
     """
     end_processes(group)
-    until = time.monotonic() + OVER_S
     for facts in steps_in(engine, group):
         if upper := upper_folder(facts):
             _empty_large_files(upper)
+
+
+def end_steps(engine: Engine, group: str) -> None:
+    """Have the engine be done with the steps of that group, and remove their containers."""
+    fail_steps(engine, group)
+    until = time.monotonic() + OVER_S
+    for facts in steps_in(engine, group):
         _wait_for_removal(engine, str(facts["Id"]), until)
     remove_steps(engine, group)
 
@@ -68,6 +74,12 @@ def remove_images(engine: Engine, image_ids: Collection[str], container_ids: Col
         parents = {str(one["Id"]): str(one.get("ParentId") or "") for one in listed}
         own = [*image_ids, *_made_of(engine, container_ids)]
         return [one for one in _with_children(own, parents) if not _removed(engine, one, one in parents.values())]
+
+
+def forget_name(engine: Engine, name: str) -> None:
+    """Take that name from the image that has it, if one does."""
+    with translated(f"taking the name {name} from an image"), contextlib.suppress(NotFound):
+        engine.client.api.remove_image(name, noprune=True)
 
 
 def remove_steps(engine: Engine, group: str = "") -> None:

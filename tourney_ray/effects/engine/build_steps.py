@@ -19,16 +19,16 @@ from typing import IO, Any, Self
 
 from docker.errors import NotFound
 
-from tourney_ray.effects.engine.build_leftovers import NOTES, remove_images, steps_in, upper_folder
+from tourney_ray.effects.engine.build_leftovers import IMAGE, NOTES, remove_images, steps_in, upper_folder
 from tourney_ray.effects.engine.connection import Engine, translated
-from tourney_ray.errors import EngineDown, ImageBuildFailed
+from tourney_ray.errors import EngineDown
 
 ANNOUNCED = re.compile(rb" ---> ([0-9a-f]{12})\r?\n")
 LONGEST = 19
 """Bytes of an announcement."""
 
-MOST_ANNOUNCED = 10_000
-"""A build has some hundred steps at most; whoever prints more announcements keeps the engine busy with questions."""
+SHORT = 12
+"""Digits of an id in it."""
 
 
 class Steps:
@@ -39,7 +39,6 @@ class Steps:
         self._place = log.with_suffix(NOTES)
         self._notes: IO[str] | None = None
         self._before = frozenset[str]()
-        self._heard: dict[bytes, str] = {}
         self._rest = b""
         self._images: dict[str, int] = {}
         self._containers: set[str] = set()
@@ -67,15 +66,14 @@ class Steps:
     def hear(self, said: bytes) -> None:
         """Take note of the images that the builder announces, as part of all that it says.
 
-        Raises `ImageBuildFailed` for a step that announces without end.
+        Steps may print such words, too, as many as they like: what is not there is no image.
         """
         said = self._rest + said
         self._rest = said[-LONGEST:]
-        for short in ANNOUNCED.findall(said):
-            if short not in self._heard:
-                self._heard[short] = self._look(short.decode("ascii"))
-                if len(self._heard) > MOST_ANNOUNCED:
-                    raise ImageBuildFailed("image build failed: what its steps print passes for the builder's words")
+        if announced := {f"{IMAGE}{short.decode('ascii')}" for short in ANNOUNCED.findall(said)}:
+            for image_id in self._since_it_began():
+                if image_id[: len(IMAGE) + SHORT] in announced:
+                    self._keep(image_id)
 
     def image_bytes(self) -> int:
         """What the images of all its steps hold, each above the one that it begins with."""
@@ -93,20 +91,23 @@ class Steps:
                 self._note(str(facts["Id"]))
         return sum(self._written(facts, most_bytes, most_files) for facts in steps)
 
-    def _look(self, short: str) -> str:
-        """The full id of an announced image; empty where it is none of this build's."""
+    def _since_it_began(self) -> frozenset[str]:
+        """Images that are there and were not, as far as they are not known yet: this build's, or another's."""
+        with translated("listing the images of this node"):
+            there = frozenset(str(one["Id"]) for one in self._engine.client.api.images(all=True))
+        return there - self._before - self._images.keys()
+
+    def _keep(self, image_id: str) -> None:
+        """Take an image for this build's own, unless it has gone meanwhile."""
         with translated("looking at an image of a build"):
             try:
-                image: Mapping[str, Any] = self._engine.client.api.inspect_image(short)
-                image_id, parent = str(image["Id"]), str(image.get("Parent") or "")
-                if image_id in self._before or not image_id.startswith(f"sha256:{short}"):
-                    return ""
+                image: Mapping[str, Any] = self._engine.client.api.inspect_image(image_id)
+                parent = str(image.get("Parent") or "")
                 below = int(self._engine.client.api.inspect_image(parent)["Size"]) if parent else 0
             except NotFound:
-                return ""
+                return
         self._note(image_id)
         self._images[image_id] = max(int(image["Size"]) - below, 0)
-        return image_id
 
     def _note(self, own_id: str) -> None:
         """Leave word of what is the build's own to those who clean up when this process cannot."""

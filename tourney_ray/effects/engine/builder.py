@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tourney_ray.core.quoting import shown
 from tourney_ray.effects.contract import dockerfile_at
-from tourney_ray.effects.engine.build_leftovers import end_steps
+from tourney_ray.effects.engine.build_leftovers import end_steps, fail_steps, forget_name
 from tourney_ray.effects.engine.build_steps import Steps
 from tourney_ray.effects.engine.connection import OUT_OF_DISK, Engine, connect, translated
 from tourney_ray.errors import EngineDown, ImageBuildFailed, StorageUnavailable
@@ -39,7 +39,15 @@ LOOK_SHARE = 0.1
 NAME = "tourney/miner"
 """Of the images of miners, on which no other miner's may be based."""
 
-KILL_S = 20.0
+FAIL_S = 120.0
+"""How long a build that is to end may go on with steps that cannot be made to fail, such as copying."""
+
+AGAIN_S = 0.2
+"""After which a step is looked for that has begun since."""
+
+END_S = 5.0
+"""For the builder's process to end when it has said everything, or is told to."""
+
 CHUNK = 65_536
 STEP = re.compile(r"^Step (\d+/\d+) : (.*)$", re.MULTILINE)
 """How the builder announces a step."""
@@ -108,20 +116,23 @@ class Build:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             ) as builder:
+                built = False
                 try:
                     self._wait(builder, group)
+                    built = builder.returncode == 0
                 finally:
-                    self._end(builder)
-                    if builder.returncode:
+                    self._end(builder, group)
+                    if not built:
                         self._clean_up(group)
-            if builder.returncode:
+            if not built:
                 raise self._failure(builder.returncode)
             return told.read_text(encoding="ascii").strip()
 
     def _clean_up(self, group: str) -> None:
-        """Leave no container of a step behind; of an engine that has gone away, the next build does it."""
+        """Leave no container of a step and no name behind; of an engine that has gone away, the next build does it."""
         with contextlib.suppress(EngineDown):
             end_steps(self._engine, group)
+            forget_name(self._engine, name_of(self._kind, self._tree_hash))
 
     def _words(self, group: str, told: Path) -> list[str]:
         choice = self._limits
@@ -149,7 +160,7 @@ class Build:
                 took = time.monotonic() - now
                 look_at = now + took + max(LOOK_S, took / LOOK_SHARE)
             if self._heard_all(builder, min(max(look_at - time.monotonic(), 0.0), until - now)):
-                builder.wait(KILL_S)
+                _stop(builder)
                 return
         raise ImageBuildFailed(self._where(f"it took longer than {self._limits.deadline_s:.0f} s"))
 
@@ -182,21 +193,18 @@ class Build:
                 "make room on this node, or give the engine a larger data root",
             )
 
-    def _end(self, builder: subprocess.Popen[bytes]) -> None:
-        """Have the engine cancel the build, as it does when its client goes."""
-        if builder.poll() is not None:
-            return
-        builder.terminate()
-        until = time.monotonic() + KILL_S
-        with contextlib.suppress(ImageBuildFailed, EngineDown):
-            while (left := until - time.monotonic()) > 0:
-                if self._heard_all(builder, left):
+    def _end(self, builder: subprocess.Popen[bytes], group: str) -> None:
+        """Have the build fail, step by step, until the builder has said everything; only then the engine is done.
+
+        A builder that goes away before leaves the engine at work on a step, of whose image nobody hears.
+        """
+        until = time.monotonic() + FAIL_S
+        with contextlib.suppress(EngineDown):
+            while builder.poll() is None and time.monotonic() < until and self._free() > RESERVE_BYTES:
+                fail_steps(self._engine, group)
+                if self._heard_all(builder, AGAIN_S):
                     break
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            builder.wait(max(until - time.monotonic(), 0.0))
-            return
-        builder.kill()
-        builder.wait()
+        _stop(builder)
 
     def _free(self) -> int:
         """Bytes free where the engine keeps its layers."""
@@ -226,6 +234,19 @@ class Build:
 
     def _said(self) -> str:
         return self._log.read_bytes()[-LOG_BYTES:].decode("utf-8", errors="replace")
+
+
+def _stop(builder: subprocess.Popen[bytes]) -> None:
+    """Its process, if it has not ended by itself: the engine cancels a build whose client goes."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        builder.wait(END_S)
+        return
+    builder.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        builder.wait(END_S)
+        return
+    builder.kill()
+    builder.wait()
 
 
 def name_of(kind: str, tree_hash: str) -> str:
