@@ -17,9 +17,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tests.builders_training import training_spec
 from tests.effects.builders_sandbox import nothing
+from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import Failed, TaskData, TaskType, Trained, TrainingOutcome
 from tourney_ray.effects.artifacts import ArtifactStore, checked_out
+from tourney_ray.effects.rewards import without_network
 from tourney_ray.effects.sandbox import SandboxTrainer
+from tourney_ray.evaluation.worker import WarmEvaluator
 from tourney_ray.samples.repositories import MINERS, SampleRepository, sample_tree_hashes, write_sample_repositories
 from tourney_ray.samples.sentence_tasks import MAKERS
 from tourney_ray.samples.task_data import BASE_MODEL, SampleTasks
@@ -195,6 +198,21 @@ def test_preferences_start_at_chance_and_are_learnt(arena: Arena, tmp_path: Path
     losses = [json.loads(line)["loss"] for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert losses[-1] < 0.5
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_half_a_training_is_better_than_none(
+    arena: Arena, tmp_path: Path, kind: TaskType, need: Callable[[str], str]
+) -> None:
+    need("bwrap")
+    data = arena.tasks[kind]
+    output = run_outside(arena, tmp_path / "half", kind=kind, steps_scale=0.5)
+    evaluator = WarmEvaluator(arena.root, without_network)
+    base, half = (
+        evaluator.evaluate(kind, data, folder, b"\x09" * 32) for folder in (arena.root / data.model_path, output)
+    )
+    assert (base.fine_tuned, half.fine_tuned, half.refused) == (False, True, "")
+    assert METRICS[kind].better(half.value, base.value)
 
 
 def run_outside(
