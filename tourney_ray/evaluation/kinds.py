@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from tourney_ray.core.dataset_types import (
     ChatDatasetType,
@@ -32,6 +32,9 @@ Score = Callable[[Path], Evaluated]
 @dataclass(frozen=True, slots=True)
 class Test:
     """What the entrants of a task are measured on; equal tests of one base model give equal numbers."""
+
+    __test__: ClassVar[bool] = False
+    """Not what pytest calls one."""
 
     rows: Path
     """Test set, in the format of the kind."""
