@@ -14,7 +14,7 @@ NEW_TOKENS = 48
 CLOSENESS = 0.5
 """Weight of the distance from the base model on the prompts, as the task is scored."""
 SHARE_OF_STEPS = 0.4
-SHARE_OF_RATE = 0.5
+SHARE_OF_RATE = 0.25
 """Of the recipe's steps and learning rate."""
 
 
