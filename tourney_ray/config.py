@@ -14,7 +14,11 @@ from tourney_ray.core.record import Record
 from tourney_ray.core.rules import Rules
 from tourney_ray.errors import ConfigError
 
-PATHS: dict[str, tuple[str, ...]] = {"registry": ("miners", "transfers"), "repositories": ("licence", "notice")}
+PATHS: dict[str, tuple[str, ...]] = {
+    "registry": ("miners", "transfers"),
+    "repositories": ("licence", "notice"),
+    "tasks": ("catalogue",),
+}
 """Keys of files, by table."""
 
 JOB_FOLDER = "working_dir_files"
@@ -57,6 +61,13 @@ class Repositories(Record):
         if (self.licence is None) is not (self.notice is None):
             raise ValueError("licence and notice go together: name both files, or neither")
         return self
+
+
+class Tasks(Record):
+    """What tasks are made from."""
+
+    catalogue: Path | None = None
+    """TOML file of models and data sets on the head; none: the tiny bundled samples of the demonstration."""
 
 
 class Sandbox(Record):
@@ -133,6 +144,7 @@ class Settings(Record):
     registry: Registry
     base_contestants: dict[TournamentType, BaseContestant] = Field(default_factory=dict[TournamentType, BaseContestant])
     repositories: Repositories = Repositories()
+    tasks: Tasks = Tasks()
     sandbox: Sandbox = Sandbox()
     evaluation: Evaluation = Evaluation()
     retention: Retention = Retention()

@@ -14,10 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-TOURNEY = str(Path(sys.executable).with_name("tourney"))
-PATIENCE_S = 300.0
+from tourney_ray.core.rules import Rules
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+TOURNEY = str(Path(sys.executable).with_name("tourney"))
+PATIENCE_S = 480.0
+"""Most that the demonstration may take on two cores."""
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,18 @@ def test_a_whole_tournament_is_played(demo: dict[str, Any]) -> None:
     assert len(boss["tasks"]) == 6
     assert demo["champion"] in {e["hotkey"] for e in boss["entrants"]}
     assert demo["wall_s"] < PATIENCE_S
+
+
+def test_the_specs_kinds_of_task_are_played_each_in_its_own_direction(demo: dict[str, Any]) -> None:
+    (boss,) = demo["rounds"][-1]["matches"]
+    assert [task["type"] for task in boss["tasks"]] == list(Rules().boss_tasks)
+    tasks = [task for r in demo["rounds"] for match in r["matches"] for task in match["tasks"]]
+    for task in tasks:
+        sign = {"GrpoTask": -1}.get(task["type"], 1)
+        assert task["direction"] == {1: "lower", -1: "higher"}[sign]
+        values = [sign * ranked["value"] for ranked in task["ranking"] if ranked["valid"]]
+        assert values == sorted(values)
+        assert len(values) > 1
 
 
 def test_every_verdict_has_a_reason_and_losers_lost_for_a_real_one(demo: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from tourney_ray.config import (
     Retention,
     Sandbox,
     Settings,
+    Tasks,
     load_settings,
 )
 from tourney_ray.evaluation.kinds import evaluated_types
@@ -35,6 +36,7 @@ def test_it_names_every_key() -> None:
     tables: list[type[BaseModel]] = [
         Registry,
         Repositories,
+        Tasks,
         Sandbox,
         Evaluation,
         Retention,

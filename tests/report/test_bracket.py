@@ -46,7 +46,7 @@ def test_every_verdict_has_its_mark_and_its_reason() -> None:
 
 def test_a_group_lists_all_and_marks_those_who_advance() -> None:
     group = text(eleven())[1:13]
-    assert group[0] == "  group 1: InstructTextTask"
+    assert group[0] == "  group 1: InstructTextTask (loss, lower is better)"
     assert [line.strip()[0] for line in group[1:]] == ["●"] * 8 + ["○"] * 3
 
 
@@ -56,7 +56,8 @@ def test_the_boss_round_tells_who_won_each_task_and_why() -> None:
     won = [line for line in boss if line.startswith("    task ")]
     assert [re.split(r"[ :]+", line.strip())[1] for line in won] == list("123456")
     assert all(re.fullmatch(r"    task \d to (m10|champ): .+", line) for line in won)
-    assert boss[1] == "  pair 1: InstructTextTask, DpoTask, GrpoTask"
+    lower, higher = "(loss, lower is better)", "(reward, higher is better)"
+    assert boss[1] == f"  pair 1: InstructTextTask {lower}, DpoTask {lower}, GrpoTask {higher}"
 
 
 def test_a_bye_is_shown() -> None:

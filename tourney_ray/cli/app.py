@@ -27,7 +27,9 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--seed", type=int, default=None, help="Derive all draws and data from this number, to repeat a demo.")
-@click.option("--miners", type=click.IntRange(2, 64), default=10, show_default=True, help="Sample miners that enter.")
+@click.option(
+    "--miners", type=click.IntRange(2, 64), default=None, help="Sample miners that enter; 10, or 2 on smollm2."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for the journal and checkpoints.")
 @click.option(
     "--sandbox",
@@ -36,12 +38,19 @@ def cli() -> None:
     show_default=True,
     help="What the sample trainers run in; docker builds and runs them as it would strangers' code.",
 )
+@click.option(
+    "--model",
+    type=click.Choice(["tiny", "smollm2"]),
+    default="tiny",
+    show_default=True,
+    help="What is trained; smollm2 is a real model of 135 million parameters (extra demo-real), about half an hour.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to stderr.")
-def demo(seed: int | None, miners: int, out: Path | None, sandbox: str, as_json: bool) -> None:
+def demo(**options: Any) -> None:
     """Hold a whole text tournament on this machine, with sample miners and real training."""
     from tourney_ray.cli.demo import run_demo
 
-    run_demo(seed, miners, out, sandbox, as_json)
+    run_demo(**options)
 
 
 @cli.command()

@@ -5,22 +5,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from tourney_ray.config import Settings, load_settings
 from tourney_ray.core.models import Miner
 from tourney_ray.driver.cluster import local_cluster
+from tourney_ray.effects.bubblewrap import why_not
 from tourney_ray.errors import NotAllowed
 from tourney_ray.samples.repositories import SampleRepository, write_base_contestant, write_sample_repositories
 from tourney_ray.samples.servers import sample_key, serve_samples
 
 NODES = {"H100": 8, "A100": 2}
 """Logical GPUs of the demo's cluster."""
+
+Model = Literal["tiny", "smollm2"]
+MINERS: dict[Model, int] = {"tiny": 10, "smollm2": 2}
+"""How many enter, by what they train."""
 
 FUNDS_RAO = 1_000_000_000
 """What each sample miner has transferred: enough for several fees."""
@@ -53,33 +60,53 @@ coldkey = "{coldkey}"
 repo = "{repo}"
 commit = "{commit}"
 
-[rules]
-# The `spec` rules, but for a model of 0.0004 × 10⁹ parameters, for minutes in place of hours, and Instruct tasks only.
+{rules}
 min_miners = {min_miners}
+{kinds}"""
+
+TINY_RULES = """\
+[rules]
+# The `spec` rules, but for a model of 0.0004 × 10⁹ parameters, and for minutes in place of hours.
 hours_scale = 0.025
 group_model_range_b = [0.0001, 4.0]
 knockout_model_range_b = [0.0001, 12.0]
-boss_model_range_b = [0.0001, 71.0]
-knockout_task_shares = {{ InstructTextTask = 1.0 }}
-boss_tasks = [{boss_tasks}]
+boss_model_range_b = [0.0001, 71.0]"""
+
+REAL_RULES = """\
+[tasks]
+catalogue = "catalogue/catalogue.toml"
+
+[rules]
+# The `spec` rules, but for boss rounds without big models, and for minutes in place of hours.
+hours_scale = 0.1
+boss_big_model_share = 0.0"""
+
+WITHOUT_REWARDS = """\
+# No GRPO tasks: nothing on this machine can shut their reward functions in.
+knockout_task_shares = { InstructTextTask = 0.7, DpoTask = 0.3 }
+boss_tasks = ["InstructTextTask", "InstructTextTask", "InstructTextTask", "DpoTask", "DpoTask", "DpoTask"]
 """
 
 
-def run_demo(seed: int | None, miners: int, out: Path | None, sandbox: str, as_json: bool) -> None:
+def run_demo(
+    seed: int | None, miners: int | None, out: Path | None, sandbox: str, as_json: bool, model: Model = "tiny"
+) -> None:
     """Hold the tournament and print it; everything started is stopped, whatever happens.
 
     Raises `NotAllowed` when `out` holds something already: no tournament is ever overwritten; `EngineDown` when it is
-    to run in containers and there is no engine.
+    to run in containers and there is no engine; `ConfigError` when a real model is asked for and not installed.
     """
     if sandbox == "docker":
         _need_base_image()
     began = time.monotonic()
     out = _fresh_folder(out)
-    samples = write_sample_repositories(out / "miners", miners)
+    if model == "smollm2":
+        _write_real_tasks(out / "catalogue", seed)
+    samples = write_sample_repositories(out / "miners", miners or MINERS[model])
     base = write_base_contestant(out / "miners")
     with serve_samples(samples) as registry, local_cluster(NODES) as cluster:
         os.environ.update(cluster.environment)
-        settings = _write_settings(out, registry, base, seed, sandbox)
+        settings = _write_settings(out, registry, base, seed, sandbox, model)
         _hold(settings, cluster.address, as_json, began)
 
 
@@ -127,8 +154,19 @@ def _fresh_folder(out: Path | None) -> Path:
     return folder.resolve()
 
 
+def _write_real_tasks(folder: Path, seed: int | None) -> None:
+    """A catalogue of the real model, converted where this machine's cache does not have it yet, and of puzzles."""
+    from tourney_ray.samples.puzzles import write_puzzles
+    from tourney_ray.samples.smollm2 import ensure_smollm2
+
+    began = time.monotonic()
+    real = ensure_smollm2()
+    write_puzzles(folder, real, secrets.randbelow(2**31) if seed is None else seed)
+    click.echo(f"model {real} and puzzles after {time.monotonic() - began:.0f} s", err=True)
+
+
 def _write_settings(
-    out: Path, registry: Sequence[Miner], base: SampleRepository, seed: int | None, sandbox: str
+    out: Path, registry: Sequence[Miner], base: SampleRepository, seed: int | None, sandbox: str, model: Model
 ) -> Settings:
     (out / "miners.json").write_text(json.dumps([miner.model_dump() for miner in registry], indent=2))
     transfers = [{"id": f"demo-{m.coldkey}", "coldkey": m.coldkey, "rao": FUNDS_RAO} for m in registry]
@@ -142,8 +180,9 @@ def _write_settings(
         coldkey=sample_key(base.name, "coldkey"),
         repo=base.path.as_uri(),
         commit=base.commit,
+        rules=REAL_RULES if model == "smollm2" else TINY_RULES,
         min_miners=min(8, len(registry)),
-        boss_tasks=", ".join(['"InstructTextTask"'] * 6),
+        kinds=WITHOUT_REWARDS if why_not() else "",
     )
     path.write_text(text, encoding="utf-8")
     return load_settings(path)

@@ -22,12 +22,14 @@ def run_tournaments(path: Path, address: str | None, detach: bool, as_json: bool
     """Run what `path` says. Interrupting it leaves the driver at work; running it again follows the same driver."""
     from tourney_ray.driver.client import connection, start
     from tourney_ray.driver.evaluator import check_evaluator
+    from tourney_ray.driver.task_source import check_tasks
     from tourney_ray.driver.work import check_playable, check_registry
 
     settings = load_settings(path)
     check_playable(settings)
     check_evaluator(settings)
     check_registry(settings)
+    check_tasks(settings)
     began = time.monotonic()
     with connection(address or settings.cluster.address, divert=as_json):
         driver = start(settings)

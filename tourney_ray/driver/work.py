@@ -37,6 +37,7 @@ from tourney_ray.driver import containers, stage as staging
 from tourney_ray.driver.evaluator import evaluator
 from tourney_ray.driver.folders import artifact_store, checkouts_folder, repo_store
 from tourney_ray.driver.stage import Carrier, Staged, tree_path
+from tourney_ray.driver.task_source import task_source
 from tourney_ray.effects import kept_elsewhere
 from tourney_ray.effects.artifacts import checked_out
 from tourney_ray.effects.balances import TransfersFile
@@ -64,7 +65,6 @@ from tourney_ray.errors import (
 )
 from tourney_ray.evaluation.kinds import evaluated_types
 from tourney_ray.samples.repositories import sample_tree_hashes
-from tourney_ray.samples.task_data import SampleTasks
 
 T = TypeVar("T")
 
@@ -145,8 +145,7 @@ def licence_policy(settings: Settings) -> LicencePolicy | None:
 
 def prepare(settings: Settings, command: PrepareTask, request: TaskRequest) -> TaskData:
     """Model, training rows and test rows of a task; raises `TourneyError` when they cannot be made."""
-    source = SampleTasks(settings.data)
-    return source.prepare(command.task_id, request.task_type, request.seed, request.model_range_b)
+    return task_source(settings).prepare(command.task_id, request.task_type, request.seed, request.model_range_b)
 
 
 def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, carrier: Carrier) -> Staged | Failed:

@@ -33,6 +33,10 @@ class MinerRegistry(Protocol):
 class TaskSource(Protocol):
     """Models and data sets, made into tasks."""
 
+    def lacking(self, task_type: TaskType, model_range_b: tuple[float, float]) -> str:
+        """What it would need to make such a task (range in 10⁹ parameters); empty when it has all."""
+        ...
+
     def prepare(self, task_id: str, task_type: TaskType, seed: bytes, model_range_b: tuple[float, float]) -> TaskData:
         """Data of a new task, split into train and test by `seed`, with a model in the range (10⁹ parameters)."""
         ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tourney_ray.core.events import Verdict
-from tourney_ray.core.models import RoundType
+from tourney_ray.core.metrics import METRICS
+from tourney_ray.core.models import RoundType, TaskType
 from tourney_ray.core.state import Match, Round, Tournament
 from tourney_ray.report.lines import short
 
@@ -37,7 +38,7 @@ def standing_lines(t: Tournament, emission: Mapping[str, float]) -> Iterator[str
 def _match_lines(t: Tournament, r: Round, match: Match) -> Iterator[str]:
     name = match.match_id.rsplit("_", 2)
     tasks = [t.tasks[match.tasks[slot]] for slot in sorted(match.tasks)]
-    kinds = ", ".join(dict.fromkeys(task.task_type.value for task in tasks))
+    kinds = ", ".join(dict.fromkeys(_kind(task.task_type) for task in tasks))
     yield f"  {name[-2]} {int(name[-1])}: {kinds or 'no task yet'}"
     if r.round_type is RoundType.BOSS:
         for task in tasks:
@@ -46,6 +47,11 @@ def _match_lines(t: Tournament, r: Round, match: Match) -> Iterator[str]:
     verdicts = {v.hotkey: v for v in match.decided.verdicts} if match.decided else {}
     order = [v.hotkey for v in match.decided.verdicts] if match.decided else list(match.entrants)
     yield from (_entrant_line(hotkey, verdicts.get(hotkey)) for hotkey in order)
+
+
+def _kind(task_type: TaskType) -> str:
+    metric = METRICS[task_type]
+    return f"{task_type.value} ({metric.name}, {metric.direction.value} is better)"
 
 
 def _entrant_line(hotkey: str, verdict: Verdict | None) -> str:

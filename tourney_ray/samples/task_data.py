@@ -1,33 +1,24 @@
-"""Tasks for the demo: a tiny bundled language model and small instruct data sets invented from a seed.
+"""Tasks for the demo: a tiny bundled language model and small data sets invented from a seed.
 
-Guarantee: the same seed makes the same files; no test row is a training row; the test set never lies in a folder that
-trainers see.
+Guarantee: the same seed makes the same files; how they are split and where they lie is as for an operator's own data.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
-from typing import cast
 
-from tourney_ray.core.dataset_types import InstructDatasetType
 from tourney_ray.core.models import TaskData, TaskType
-from tourney_ray.errors import PlatformFault, StorageUnavailable
-from tourney_ray.samples.sentences import Row, make_rows
+from tourney_ray.core.rules import Range
+from tourney_ray.effects.task_files import count_parameters, write_task
+from tourney_ray.effects.task_rows import as_text, split
+from tourney_ray.errors import PlatformFault
+from tourney_ray.samples.sentence_tasks import MAKERS, make_task_rows
 
 BASE_MODEL = Path(__file__).parent / "base"
 MODEL_ID = "tourney/tiny-qwen2"
-TRAIN_ROWS = 400
-TEST_ROWS = 48
-LONGEST_ROW = 4096
-"""Most tokens of a row that is evaluated, whatever the model could read."""
-
-COLUMNS = InstructDatasetType(field_instruction="instruct", field_input="input", field_output="output")
+ROWS = {TaskType.INSTRUCT: 448, TaskType.DPO: 448, TaskType.GRPO: 320}
+"""Of a data set, test rows included; a tenth of the rewarded ones are two batches of the evaluator."""
 
 
 class SampleTasks:
@@ -36,84 +27,23 @@ class SampleTasks:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def prepare(self, task_id: str, task_type: TaskType, seed: bytes, model_range_b: tuple[float, float]) -> TaskData:
-        """Data of a new Instruct task of 400 training rows and 48 test rows, with the bundled model.
+    def lacking(self, task_type: TaskType, model_range_b: Range) -> str:
+        """What would be needed for such a task beyond what is bundled; empty when nothing is."""
+        low, high = model_range_b
+        size = count_parameters(BASE_MODEL) / 1e9
+        if not low <= size <= high:
+            return f"a model of {low:g} to {high:g}·10⁹ parameters (the only one, {MODEL_ID}, has {size:.6f})"
+        return "" if task_type in MAKERS else f"a data set of kind {task_type.value}"
 
-        Raises `PlatformFault` for another type or a range (10⁹ parameters) that the only model lies outside of.
+    def prepare(self, task_id: str, task_type: TaskType, seed: bytes, model_range_b: Range) -> TaskData:
+        """Data of a new task with the bundled model.
+
+        Raises `PlatformFault` for a type that there are no sentences for, or a range (10⁹ parameters) that the only
+        model lies outside of, `StorageUnavailable` when the disk fails.
         """
-        if task_type is not TaskType.INSTRUCT:
-            raise PlatformFault(f"the sample tasks are {TaskType.INSTRUCT.value} only, not {task_type.value}")
-        params = count_parameters(BASE_MODEL / "model.safetensors")
-        _check_range(params, model_range_b)
-        rows = make_rows(int.from_bytes(hashlib.sha256(b"rows|" + seed).digest(), "big"), TRAIN_ROWS + TEST_ROWS)
-        try:
-            return self._write(task_id, params, rows[:TRAIN_ROWS], rows[TRAIN_ROWS:])
-        except OSError as problem:
-            raise StorageUnavailable(f"the data of task {task_id} could not be written: {problem}") from problem
-
-    def _write(self, task_id: str, params: int, train: list[Row], test: list[Row]) -> TaskData:
-        model_path = f"models/{MODEL_ID.replace('/', '--')}"
-        dataset_path, test_path = f"datasets/{task_id}_train_data.json", f"tests/{task_id}_test.json"
-        _place_model(self._root / model_path)
-        return TaskData(
-            model_id=MODEL_ID,
-            model_params=params,
-            model_path=model_path,
-            dataset_path=dataset_path,
-            dataset_sha256=_write_rows(self._root / dataset_path, train),
-            dataset_rows=len(train),
-            test_path=test_path,
-            test_sha256=_write_rows(self._root / test_path, test),
-            test_rows=len(test),
-            dataset_type=COLUMNS,
-            sequence_len=_sequence_len(),
-        )
-
-
-def count_parameters(checkpoint: Path) -> int:
-    """Parameters of a safetensors file, from its header alone."""
-    with checkpoint.open("rb") as file:
-        header = cast("dict[str, dict[str, list[int]]]", json.loads(file.read(int.from_bytes(file.read(8), "little"))))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-
-
-def _check_range(params: int, model_range_b: tuple[float, float]) -> None:
-    low, high = model_range_b
-    if not low <= params / 1e9 <= high:
-        raise PlatformFault(
-            f"the only bundled model, {MODEL_ID}, has {params / 1e9:.6f}·10⁹ parameters; "
-            f"the rules ask for {low:g} to {high:g}·10⁹",
-            "widen the range of the rules, or name a task source with models of that size",
-        )
-
-
-def _sequence_len() -> int:
-    """Longest row that counts, tokens: half of the model's positions, as for every model of fewer than 8192."""
-    positions = int(json.loads((BASE_MODEL / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
-    return min(LONGEST_ROW, math.ceil(positions / 2))
-
-
-def _place_model(target: Path) -> None:
-    """Copy the bundled model to `target` in one step; a copy that is there already is kept."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=target.parent))
-    shutil.copytree(BASE_MODEL, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    staged.chmod(0o755)
-    try:
-        staged.rename(target)
-    except OSError:
-        shutil.rmtree(staged)
-        if not target.exists():
-            raise
-
-
-def _write_rows(path: Path, rows: list[Row]) -> str:
-    """Write `rows` as JSON in one step; the SHA-256 of the file."""
-    content = json.dumps(rows, ensure_ascii=False, indent=0).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_bytes(content)
-    staged.replace(path)
-    return hashlib.sha256(content).hexdigest()
+        if lack := self.lacking(task_type, model_range_b):
+            raise PlatformFault(f"task {task_id}: the bundled samples lack {lack}", "name a catalogue of your own")
+        chosen = int.from_bytes(hashlib.sha256(b"rows|" + seed).digest(), "big")
+        rows, kind = make_task_rows(task_type, chosen, ROWS[task_type])
+        divided = split(as_text(rows, kind, "the sample sentences"), seed, "the sample sentences")
+        return write_task(self._root, task_id, MODEL_ID, BASE_MODEL, divided, kind)

@@ -1,5 +1,6 @@
 """Low-rank adapters and the two kinds of checkpoint: whole models, and adapters in the naming that peft reads."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -17,8 +18,11 @@ class Adapted(nn.Module):
         self.layer = layer.requires_grad_(False)
         self.lora_A = nn.Parameter(torch.randn(rank, layer.in_features) / layer.in_features**0.5)
         self.lora_B = nn.Parameter(torch.zeros(layer.out_features, rank))
+        self.on = True
 
     def forward(self, hidden):
+        if not self.on:
+            return self.layer(hidden)
         return self.layer(hidden) + SCALE * (hidden @ self.lora_A.T) @ self.lora_B.T
 
 
@@ -26,13 +30,38 @@ SCALE = 2.0
 """lora_alpha over rank."""
 
 
-def attach(model: nn.Module, rank: int, targets: tuple[str, ...]) -> None:
-    """Freeze `model` and put adapters of `rank` beside its layers of the names `targets`."""
+class Untuned:
+    """A model with adapters, as it was before it had any."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.adapters = [module for module in model.modules() if isinstance(module, Adapted)]
+
+    def __call__(self, *inputs):
+        self.switch(False)
+        try:
+            return self.model(*inputs)
+        finally:
+            self.switch(True)
+
+    def switch(self, on: bool) -> None:
+        for adapter in self.adapters:
+            adapter.on = on
+
+
+def attach(model: nn.Module, rank: int, targets: tuple[str, ...]):
+    """Freeze `model` and put adapters of `rank` beside its layers of the names `targets`; none at rank 0.
+
+    Returns the model as it was, to compare with.
+    """
+    if not rank:
+        return copy.deepcopy(model).requires_grad_(False)
     model.requires_grad_(False)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if name in targets and isinstance(child, nn.Linear):
                 setattr(parent, name, Adapted(child, rank))
+    return Untuned(model)
 
 
 def save(model: nn.Module, base: Path, model_id: str, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Qwen2 in plain torch: the same tensors, under the same names, as the checkpoint files of the task's model.
+"""Decoders of the Qwen2 and Llama families in plain torch: the same tensors, under the same names, as the task's model.
 
 Importing a model library takes longer than a whole training of a small model does, so this repository brings its own.
 """
@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
+
+FAMILIES = ("qwen2", "llama")
 
 
 class UnsupportedModel(Exception):
@@ -32,19 +34,27 @@ class Attention(nn.Module):
         width, heads, groups = config["hidden_size"], config["num_attention_heads"], config["num_key_value_heads"]
         self.heads, self.groups = heads, groups
         self.size = config.get("head_dim") or width // heads
-        self.q_proj = nn.Linear(width, heads * self.size)
-        self.k_proj = nn.Linear(width, groups * self.size)
-        self.v_proj = nn.Linear(width, groups * self.size)
+        bias = config["model_type"] == "qwen2"
+        self.q_proj = nn.Linear(width, heads * self.size, bias=bias)
+        self.k_proj = nn.Linear(width, groups * self.size, bias=bias)
+        self.v_proj = nn.Linear(width, groups * self.size, bias=bias)
         self.o_proj = nn.Linear(heads * self.size, width, bias=False)
 
-    def forward(self, hidden, cosine, sine):
+    def forward(self, hidden, cosine, sine, mask=None, past=None):
+        """Causal attention; with `past`, a list of keys and values that grows here, over what went before as well."""
         rows, length, _ = hidden.shape
         query = self.q_proj(hidden).view(rows, length, self.heads, self.size).transpose(1, 2)
         key = self.k_proj(hidden).view(rows, length, self.groups, self.size).transpose(1, 2)
         value = self.v_proj(hidden).view(rows, length, self.groups, self.size).transpose(1, 2)
-        key = rotate(key, cosine, sine).repeat_interleave(self.heads // self.groups, dim=1)
+        key = rotate(key, cosine, sine)
+        if past is not None:
+            if past:
+                key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
+            past[:] = key, value
+        key = key.repeat_interleave(self.heads // self.groups, dim=1)
         value = value.repeat_interleave(self.heads // self.groups, dim=1)
-        mixed = functional.scaled_dot_product_attention(rotate(query, cosine, sine), key, value, is_causal=True)
+        query = rotate(query, cosine, sine)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
         return self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
 
 
@@ -68,8 +78,8 @@ class Layer(nn.Module):
         self.input_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
         self.post_attention_layernorm = Norm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(self, hidden, cosine, sine):
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), cosine, sine)
+    def forward(self, hidden, cosine, sine, mask=None, past=None):
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), cosine, sine, mask, past)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
@@ -81,7 +91,7 @@ class Body(nn.Module):
         self.norm = Norm(config["hidden_size"], config["rms_norm_eps"])
 
 
-class Qwen2(nn.Module):
+class Decoder(nn.Module):
     def __init__(self, config: dict):
         super().__init__()
         self.model = Body(config)
@@ -97,13 +107,31 @@ class Qwen2(nn.Module):
 
         Rows are padded on the right, so the causal mask alone keeps the padding out of every wanted position.
         """
-        angles = torch.arange(tokens.shape[1]).float()[:, None] * self.frequencies[None, :]
-        cosine, sine = torch.cat((angles, angles), -1).cos(), torch.cat((angles, angles), -1).sin()
+        cosine, sine = self._turns(torch.arange(tokens.shape[1]).float())
         hidden = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
             hidden = layer(hidden, cosine, sine)
+        return self._logits(hidden[wanted])
+
+    def extend(self, tokens, positions, mask, past):
+        """Logits, shape (rows, vocabulary), of what follows `tokens`, which join what `past` remembers of each layer.
+
+        `positions` has the shape of `tokens`; `mask`, (rows, 1, tokens, all so far), is true where one sees another.
+        """
+        cosine, sine = (turn[:, None] for turn in self._turns(positions.float()))
+        hidden = self.model.embed_tokens(tokens)
+        for layer, remembered in zip(self.model.layers, past, strict=True):
+            hidden = layer(hidden, cosine, sine, mask, remembered)
+        return self._logits(hidden[:, -1])
+
+    def _turns(self, positions):
+        angles = positions[..., None] * self.frequencies
+        angles = torch.cat((angles, angles), -1)
+        return angles.cos(), angles.sin()
+
+    def _logits(self, hidden):
         head = self.model.embed_tokens.weight if self.tied else self.lm_head.weight
-        return functional.linear(self.model.norm(hidden[wanted]), head)
+        return functional.linear(self.model.norm(hidden), head)
 
 
 def rotate(heads, cosine, sine):
@@ -111,12 +139,13 @@ def rotate(heads, cosine, sine):
     return heads * cosine + torch.cat((-right, left), dim=-1) * sine
 
 
-def load(folder: Path) -> tuple[Qwen2, dict]:
+def load(folder: Path) -> tuple[Decoder, dict]:
     """The model of a folder with `config.json` and `model.safetensors`, and its configuration."""
     config = json.loads((folder / "config.json").read_text())
     rope = config.get("rope_parameters") or {}
-    if config.get("model_type") != "qwen2" or rope.get("rope_type") != "default" or config.get("use_sliding_window"):
-        raise UnsupportedModel(f"this trainer reads plain qwen2 models, not {config.get('model_type')}")
-    model = Qwen2(config)
+    plain = rope.get("rope_type") == "default" and not config.get("use_sliding_window")
+    if config.get("model_type") not in FAMILIES or not plain or config.get("attention_bias") or config.get("mlp_bias"):
+        raise UnsupportedModel(f"this trainer reads plain qwen2 and llama models, not {config.get('model_type')}")
+    model = Decoder(config)
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model, config
