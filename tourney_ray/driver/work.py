@@ -225,7 +225,7 @@ class EvaluatorWorker:
 
         self._checkouts = checkouts_folder(settings)
         self._store = artifact_store(settings)
-        self._evaluator = WarmEvaluator(settings.data, without_network)
+        self._evaluator = WarmEvaluator(settings.data, without_network, settings.rules)
 
     def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | str:
         """The metric of the command's checkpoint, or why the evaluator could not tell."""
