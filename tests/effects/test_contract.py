@@ -9,6 +9,7 @@ import pytest
 
 from tests.builders_training import tiny_task_data
 from tests.effects.builders_sandbox import World
+from tourney_ray.core.dataset_types import ImageDatasetType
 from tourney_ray.core.models import TaskType
 from tourney_ray.effects.contract import contract_arguments, contract_environment, parse_entrypoint
 from tourney_ray.errors import RepoRejected
@@ -58,10 +59,13 @@ def test_the_command_line_of_a_text_task(tmp_path: Path) -> None:
     assert str(tmp_path) not in " ".join(words)
 
 
-@pytest.mark.parametrize(("model", "kind"), [("org/FLUX.1-dev", "flux"), ("org/base-xl", "sdxl")])
+@pytest.mark.parametrize(("model", "kind"), [("org/FLUX.1-dev", "flux"), ("org/in-flux-xl", "sdxl")])
 def test_the_command_line_of_an_image_task(tmp_path: Path, model: str, kind: str) -> None:
     world = World(tmp_path)
-    changes = {"task_type": TaskType.IMAGE, "data": tiny_task_data().model_copy(update={"model_id": model})}
+    data = tiny_task_data().model_copy(
+        update={"model_id": model, "dataset_type": ImageDatasetType.model_validate({"model_type": kind})}
+    )
+    changes = {"task_type": TaskType.IMAGE, "data": data}
     words = contract_arguments(world.spec(world.source("")).model_copy(update=changes))
     assert words == [
         *("--task-id", "task-1"),

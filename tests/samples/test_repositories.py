@@ -73,7 +73,7 @@ def test_every_one_is_recognised_and_no_two_are_the_same(repositories: list[Samp
     trees = [sample.tree_hash for sample in repositories]
     assert set(trees) <= sample_tree_hashes()
     assert len(set(trees)) == len(trees) == len({sample.name for sample in repositories})
-    assert len(sample_tree_hashes()) == 65
+    assert len(sample_tree_hashes()) == 2 * 65
 
 
 def test_the_trainers_really_differ(repositories: list[SampleRepository]) -> None:

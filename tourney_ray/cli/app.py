@@ -15,6 +15,7 @@ from tourney_ray.cli.acts import cancel, fence, reopen, retry
 from tourney_ray.cli.artifacts import checkout, provenance
 from tourney_ray.cli.gc import gc
 from tourney_ray.cli.images import images
+from tourney_ray.core.models import TournamentType
 from tourney_ray.errors import TourneyError, UserError
 from tourney_ray.evaluation.kinds import KINDS
 
@@ -46,11 +47,12 @@ def cli() -> None:
     help="What is trained; smollm2 is a real model of 135 million parameters (extra demo-real), about half an hour.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to stderr.")
-def demo(**options: Any) -> None:
-    """Hold a whole text tournament on this machine, with sample miners and real training."""
+@click.option("--type", "kind", type=click.Choice(["text", "image"]), default="text", show_default=True)
+def demo(kind: str, **options: Any) -> None:
+    """Hold a whole tournament on this machine, with sample miners and real training."""
     from tourney_ray.cli.demo import run_demo
 
-    run_demo(**options)
+    run_demo(kind=TournamentType(kind), **options)
 
 
 @cli.command()

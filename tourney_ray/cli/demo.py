@@ -1,4 +1,4 @@
-"""`tourney demo`: a whole text tournament on one machine: sample miners, real HTTP, git, Ray, training and losses."""
+"""`tourney demo`: a whole tournament on one machine: sample miners, real HTTP, git, Ray, training and losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Literal
 import click
 
 from tourney_ray.config import Settings, load_settings
-from tourney_ray.core.models import Miner
+from tourney_ray.core.models import Miner, TournamentType
 from tourney_ray.driver.cluster import local_cluster
 from tourney_ray.effects.bubblewrap import why_not
 from tourney_ray.errors import NotAllowed
@@ -36,7 +36,7 @@ SETTINGS = """\
 # Written by `tourney demo`. A real tournament's file looks the same, without what only a demonstration needs.
 name = "demo"
 state = "."
-types = ["text"]
+types = ["{type}"]
 {seed}
 [registry]
 miners = "miners.json"
@@ -54,7 +54,7 @@ layer_gib = 2.0
 [cluster]
 max_trainers = {cores}  # the GPUs are only counted: one trainer per CPU core
 
-[base_contestants.text]
+[base_contestants.{type}]
 hotkey = "{hotkey}"
 coldkey = "{coldkey}"
 repo = "{repo}"
@@ -81,6 +81,14 @@ catalogue = "catalogue/catalogue.toml"
 hours_scale = 0.1
 boss_big_model_share = 0.0"""
 
+IMAGE_RULES = """\
+[rules]
+# The `spec` rules, but for minutes in place of hours. The pipelines are tiny, so the denoising loss decides.
+hours_scale = 0.1"""
+
+IMAGE_MINERS = 8
+"""How many enter a tournament of images."""
+
 WITHOUT_REWARDS = """\
 # No GRPO tasks: nothing on this machine can shut their reward functions in.
 knockout_task_shares = { InstructTextTask = 0.7, DpoTask = 0.3 }
@@ -89,24 +97,37 @@ boss_tasks = ["InstructTextTask", "InstructTextTask", "InstructTextTask", "DpoTa
 
 
 def run_demo(
-    seed: int | None, miners: int | None, out: Path | None, sandbox: str, as_json: bool, model: Model = "tiny"
+    seed: int | None,
+    miners: int | None,
+    out: Path | None,
+    sandbox: str,
+    as_json: bool,
+    model: Model = "tiny",
+    kind: TournamentType = TournamentType.TEXT,
 ) -> None:
     """Hold the tournament and print it; everything started is stopped, whatever happens.
 
     Raises `NotAllowed` when `out` holds something already: no tournament is ever overwritten; `EngineDown` when it is
     to run in containers and there is no engine; `ConfigError` when a real model is asked for and not installed.
     """
+    images = kind is TournamentType.IMAGE
+    if images and model != "tiny":
+        raise NotAllowed(f"{model} is a language model, images need pipelines", "leave out --model, or --type image")
     if sandbox == "docker":
         _need_base_image()
     began = time.monotonic()
     out = _fresh_folder(out)
     if model == "smollm2":
         _write_real_tasks(out / "catalogue", seed)
-    samples = write_sample_repositories(out / "miners", miners or MINERS[model])
-    base = write_base_contestant(out / "miners")
+    if images:
+        _make_pipelines()
+    rules = IMAGE_RULES if images else REAL_RULES if model == "smollm2" else TINY_RULES
+    count = miners or (IMAGE_MINERS if images else MINERS[model])
+    samples = write_sample_repositories(out / "miners", count, kind)
+    base = write_base_contestant(out / "miners", kind)
     with serve_samples(samples) as registry, local_cluster(NODES) as cluster:
         os.environ.update(cluster.environment)
-        settings = _write_settings(out, registry, base, seed, sandbox, model)
+        settings = _write_settings(out, registry, base, seed, sandbox, kind, rules)
         _hold(settings, cluster.address, as_json, began)
 
 
@@ -129,6 +150,15 @@ def _hold(settings: Settings, address: str, as_json: bool, began: float) -> None
         click.echo(json.dumps(documents(state, settings, wall_s), indent=2))
     else:
         click.echo(f"{wall_s:.0f} s")
+
+
+def _make_pipelines() -> None:
+    """The tiny pipelines, where this machine's cache does not have them yet."""
+    from tourney_ray.samples.pipelines import MODEL_TYPES, ensure_pipeline
+
+    began = time.monotonic()
+    folders = [str(ensure_pipeline(model_type)) for model_type in MODEL_TYPES]
+    click.echo(f"pipelines {', '.join(folders)} after {time.monotonic() - began:.0f} s", err=True)
 
 
 def _need_base_image() -> None:
@@ -166,13 +196,21 @@ def _write_real_tasks(folder: Path, seed: int | None) -> None:
 
 
 def _write_settings(
-    out: Path, registry: Sequence[Miner], base: SampleRepository, seed: int | None, sandbox: str, model: Model
+    out: Path,
+    registry: Sequence[Miner],
+    base: SampleRepository,
+    seed: int | None,
+    sandbox: str,
+    kind: TournamentType,
+    rules: str,
 ) -> Settings:
     (out / "miners.json").write_text(json.dumps([miner.model_dump() for miner in registry], indent=2))
     transfers = [{"id": f"demo-{m.coldkey}", "coldkey": m.coldkey, "rao": FUNDS_RAO} for m in registry]
     (out / "transfers.json").write_text(json.dumps(transfers, indent=2))
     path = out / "tournament.toml"
+    unrewarded = kind is TournamentType.TEXT and why_not()
     text = SETTINGS.format(
+        type=kind.value,
         seed="" if seed is None else f"seed = {seed}  # public: nothing is at stake here\n",
         sandbox=sandbox,
         cores=max(1, len(os.sched_getaffinity(0))),
@@ -180,9 +218,9 @@ def _write_settings(
         coldkey=sample_key(base.name, "coldkey"),
         repo=base.path.as_uri(),
         commit=base.commit,
-        rules=REAL_RULES if model == "smollm2" else TINY_RULES,
+        rules=rules,
         min_miners=min(8, len(registry)),
-        kinds=WITHOUT_REWARDS if why_not() else "",
+        kinds=WITHOUT_REWARDS if unrewarded else "",
     )
     path.write_text(text, encoding="utf-8")
     return load_settings(path)

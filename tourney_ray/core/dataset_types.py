@@ -95,6 +95,8 @@ class ImageDatasetType(Record):
     """The contract's `--model-type`."""
     metric: Literal["pixel", "denoising"] = "pixel"
     """Error of the denoised pictures, or of the denoising itself; on tiny models only the second ranks trainings."""
+    long_side: int = Field(default=1024, ge=64, le=2048)
+    """Pixels that the long side of a test picture is brought to; tiny models have a size of their own."""
 
 
 DatasetType = InstructDatasetType | ChatDatasetType | DpoDatasetType | GrpoDatasetType | ImageDatasetType

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tourney_ray.config import Sandbox, Settings
 from tourney_ray.core.evaluations import Question, Reply, contradiction
 from tourney_ray.core.models import Evaluated, TaskData, TaskType
+from tourney_ray.core.rules import Rules
 from tourney_ray.driver.folders import checkouts_folder
 from tourney_ray.effects import bubblewrap
 from tourney_ray.effects.evaluator_process import EvaluatorProcess
@@ -35,8 +36,11 @@ LEAST_MEM_GIB = 0.5
 class SandboxedEvaluator:
     """The `Evaluator` port in a process of its own. `root` is the folder of task data."""
 
-    def __init__(self, root: Path, reading: Reading, within_s: float, isolated: bool) -> None:
+    def __init__(
+        self, root: Path, reading: Reading, within_s: float, isolated: bool, rules: Rules | None = None
+    ) -> None:
         self._root = root
+        self._rules = rules or Rules()
         self._within_s = within_s
         self._sandbox = EvaluatorSandbox(reading, isolated)
         self._process: EvaluatorProcess | None = None
@@ -55,7 +59,7 @@ class SandboxedEvaluator:
         """The process, started so that its imports are under way; raises `EngineDown` where it cannot be isolated."""
         if self._process is None:
             launch = () if self._sandbox.isolated or bubblewrap.why_not() else without_network(())
-            program = [sys.executable, "-m", CHILD, str(self._root), *launch]
+            program = [sys.executable, "-m", CHILD, str(self._root), self._rules.model_dump_json(), *launch]
             self._process = EvaluatorProcess(self._sandbox.words(program), self._sandbox.env)
             self._ready = False
         return self._process
@@ -151,7 +155,7 @@ def evaluator(settings: Settings) -> SandboxedEvaluator:
         folder.mkdir(parents=True, exist_ok=True)
     reading = Reading((settings.data,), (artifacts,) if inside else (), _mem_bytes(settings))
     within_s = settings.evaluation.deadline_hours * 3600
-    return SandboxedEvaluator(settings.data, reading, within_s, is_isolated(settings))
+    return SandboxedEvaluator(settings.data, reading, within_s, is_isolated(settings), settings.rules)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Pure. Every sandbox, with containers or without, speaks to a trainer through the
 
 from __future__ import annotations
 
+from tourney_ray.core.dataset_types import ImageDatasetType
 from tourney_ray.core.models import TaskType, TrainingSpec
 from tourney_ray.effects.engine import dockerfile
 from tourney_ray.errors import RepoRejected
@@ -62,8 +63,8 @@ def contract_arguments(spec: TrainingSpec) -> list[str]:
     """The trainer's command line after its entry point. The data is in the cache already; its URL only names it."""
     data = f"file://{CACHE}/{dataset_file(spec)}"
     named = {"task-id": spec.task_id, "model": spec.data.model_id}
-    if spec.task_type is TaskType.IMAGE:
-        named |= {"dataset-zip": data, "model-type": "flux" if "flux" in spec.data.model_id.lower() else "sdxl"}
+    if isinstance(spec.data.dataset_type, ImageDatasetType):
+        named |= {"dataset-zip": data, "model-type": spec.data.dataset_type.model_type}
     else:
         named |= {
             "dataset": data,

@@ -84,7 +84,7 @@ def load_base(folder: Path) -> BaseModel:
             raise NotFound(
                 f"no model in {folder}: it has no {name}", "give the folder of a model saved with safetensors"
             )
-    _forbid_kernels()
+    forbid_kernels()
     transformers_logging.disable_progress_bar()
     written, stored = _files(folder)
     try:
@@ -112,7 +112,8 @@ def load_base(folder: Path) -> BaseModel:
     return BaseModel(model, cast(FullTokenizer, tokenizer), places, reference, max_position)
 
 
-def _forbid_kernels() -> None:
+def forbid_kernels() -> None:
+    """Raises `ConfigError` where a package is installed that replaces parts of models by code from the network."""
     if importlib.util.find_spec("kernels") is not None:
         raise ConfigError(
             "the package `kernels` is installed: it swaps in code from the network", "pip uninstall kernels"

@@ -17,9 +17,11 @@ from tourney_ray.core.dataset_types import (
     DatasetType,
     DpoDatasetType,
     GrpoDatasetType,
+    ImageDatasetType,
     InstructDatasetType,
 )
 from tourney_ray.core.models import Evaluated, TaskType
+from tourney_ray.core.rules import Rules
 from tourney_ray.errors import ConfigError, EvaluatorCrashed
 
 Launcher = Callable[[Sequence[str]], list[str]]
@@ -44,6 +46,8 @@ class Test:
     """Longest row, tokens; None for what a task on the base model gets."""
     seed: bytes
     """Whence everything drawn follows; the same for all entrants of a task."""
+    text_guided_share: float = Rules().image_text_guided_share
+    """Of the losses with captions, in an image loss (`Rules`)."""
 
 
 C = TypeVar("C")
@@ -82,6 +86,8 @@ class Kind:
     dataset_type: type[DatasetType]
     module: str
     """Module that is its `Scorer`."""
+    told: tuple[tuple[str, str], ...] = ()
+    """Fields of the data set's model that the word itself tells, with their values."""
 
     def scorer(self) -> Scorer:
         """The module, imported."""
@@ -93,6 +99,8 @@ KINDS: Mapping[str, Kind] = {
     "chat": Kind(TaskType.CHAT, ChatDatasetType, "tourney_ray.evaluation.chat"),
     "dpo": Kind(TaskType.DPO, DpoDatasetType, "tourney_ray.evaluation.preference"),
     "grpo": Kind(TaskType.GRPO, GrpoDatasetType, "tourney_ray.evaluation.reward"),
+    "sdxl": Kind(TaskType.IMAGE, ImageDatasetType, "tourney_ray.evaluation.image.scoring", (("model_type", "sdxl"),)),
+    "flux": Kind(TaskType.IMAGE, ImageDatasetType, "tourney_ray.evaluation.image.scoring", (("model_type", "flux"),)),
 }
 """What this version evaluates, by the word of the command line."""
 
@@ -118,7 +126,8 @@ def kind_of(task_type: TaskType, dataset_type: DatasetType) -> Kind:
             "configure tournaments without this kind of task",
         )
     for kind in kinds:
-        if type(dataset_type) is kind.dataset_type:
+        told = all(getattr(dataset_type, field, None) == value for field, value in kind.told)
+        if type(dataset_type) is kind.dataset_type and told:
             return kind
     raise EvaluatorCrashed(
         f"the data set of a {task_type.value} is described by a {type(dataset_type).__name__}, "

@@ -39,10 +39,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_dataset_type(document: str | None, model: type[DatasetType]) -> DatasetType:
-    """What a JSON document, or a file of one, says of the data set, the defaults for none; raises `ConfigError`."""
+def read_dataset_type(
+    document: str | None, model: type[DatasetType], told: Mapping[str, str] | None = None
+) -> DatasetType:
+    """What a JSON document, or a file of one, says of the data set, the defaults for none; raises `ConfigError`.
+
+    `told` are fields that are known without it, and that it may not contradict.
+    """
     try:
-        return model.model_validate_json(_document(document) if document else "{}")
+        found = model.model_validate(dict(told or {}) | _object(_document(document) if document else "{}"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"
@@ -50,6 +55,20 @@ def read_dataset_type(document: str | None, model: type[DatasetType]) -> Dataset
             f"the dataset type is not valid: {where}: {first['msg']}",
             f"known fields: {', '.join(model.model_fields)}",
         ) from error
+    for field, value in (told or {}).items():
+        if getattr(found, field) != value:
+            raise ConfigError(f"the dataset type says {field} {getattr(found, field)!r}, asked was for {value!r}")
+    return found
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"the dataset type is not JSON: {error}", "give a JSON object") from error
+    if not isinstance(document, dict):
+        raise ConfigError("the dataset type is not a JSON object", "begin it with {")
+    return document
 
 
 def _document(text: str) -> str:

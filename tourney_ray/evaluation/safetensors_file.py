@@ -46,15 +46,15 @@ class StoredTensor:
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """Tensors of the file at `path` by name; raises `CheckpointInvalid` for anything but a sound safetensors file."""
-    with open_regular(path) as file:
-        file_bytes = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        if file_bytes < LENGTH_BYTES or length > file_bytes - LENGTH_BYTES:
-            _refuse(path, f"its header length {length} does not fit into the file of {file_bytes} bytes")
-        if length > MAX_HEADER_BYTES:
-            _refuse(path, f"its header of {length} bytes is longer than {MAX_HEADER_BYTES}")
-        header = file.read(length)
+    header, file_bytes = _header(path)
     return parse_header(header, file_bytes, path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself beside its tensors; raises `CheckpointInvalid` as `read_header` does."""
+    metadata: Any = parse_object(_header(path)[0], path).get("__metadata__", {})
+    _check_metadata(metadata, path)
+    return metadata
 
 
 def parse_header(header: bytes, file_bytes: int, path: Path) -> dict[str, StoredTensor]:
@@ -94,6 +94,19 @@ def shown(value: object, limit: int = 80) -> str:
     """A stranger's value as one line of plain ASCII, cut at `limit` characters."""
     text = ascii(value)
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _header(path: Path) -> tuple[bytes, int]:
+    """The header of the file at `path`, and how many bytes the file has."""
+    with open_regular(path) as file:
+        file_bytes = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if file_bytes < LENGTH_BYTES or length > file_bytes - LENGTH_BYTES:
+            _refuse(path, f"its header length {length} does not fit into the file of {file_bytes} bytes")
+        if length > MAX_HEADER_BYTES:
+            _refuse(path, f"its header of {length} bytes is longer than {MAX_HEADER_BYTES}")
+        header = file.read(length)
+    return header, file_bytes
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tourney_ray.core.models import Evaluated, TaskData, TaskType
+from tourney_ray.core.rules import Rules
 from tourney_ray.errors import (
     CheckpointInvalid,
     ConfigError,
@@ -39,12 +40,13 @@ class WarmEvaluator:
     network; without it, tasks that bring some are `EvaluatorCrashed`.
     """
 
-    def __init__(self, root: Path, launch: Launcher | None = None) -> None:
+    def __init__(self, root: Path, launch: Launcher | None = None, rules: Rules | None = None) -> None:
         from tourney_ray.evaluation import scoring
 
         self._scoring = scoring
         self._root = root
         self._launch = launch
+        self._text_guided_share = (rules or Rules()).image_text_guided_share
         self._base: Any = None
         self._base_key: object = None
         self._tasks: dict[object, Score] = {}
@@ -59,7 +61,7 @@ class WarmEvaluator:
         if not checkpoint.exists():
             raise StorageUnavailable(f"no checkpoint at {checkpoint}", "check that the training's output was collected")
         try:
-            test = _checked_test(self._root, data, seed)
+            test = replace(_checked_test(self._root, data, seed), text_guided_share=self._text_guided_share)
             return self.score(kind, self._root / data.model_path, test, checkpoint)
         except UserError as error:
             raise EvaluatorCrashed(f"the task cannot be evaluated: {error.message}", error.hint) from error
@@ -138,7 +140,7 @@ def evaluate_files(question: Question, launch: Launcher | None = None) -> Evalua
             raise NotFound(f"no {name} at {folder}", "give the path of a folder")
     if not question.rows.exists():
         raise NotFound(f"no file with rows at {question.rows}", "give the path of the test set")
-    columns = read_dataset_type(question.dataset_type, kind.dataset_type)
+    columns = read_dataset_type(question.dataset_type, kind.dataset_type, dict(kind.told))
     test = Test(question.rows, "", columns, question.sequence_len, question.seed.to_bytes(32, "big"))
     return WarmEvaluator(question.base, launch).score(
         kind, question.base, test, question.checkpoint.resolve(), kept=False

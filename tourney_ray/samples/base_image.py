@@ -25,7 +25,7 @@ SAMPLE_BASE = "tourney/sample-base"
 TINY_BASE = "tourney/tiny-base"
 """Python and a shell, for trainers that train nothing."""
 
-PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
+PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "diffusers", "pillow")
 LABELS = ("tourney.base", "tourney.version", "tourney.packages")
 """Labels of a base image: digest of its manifest, the version that made it, its packages with theirs (JSON)."""
 

@@ -13,10 +13,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tourney_ray.core.models import TournamentType
 from tourney_ray.effects.tree import REGULAR, TreeFile, tree_hash
 from tourney_ray.errors import ConfigError, PlatformFault, StorageUnavailable
 
 MINERS = Path(__file__).parent / "miners"
+IMAGE_MINERS = Path(__file__).parent / "image_miners"
 RECIPES = (
     "cosine-full",
     "linear-decay",
@@ -33,6 +35,12 @@ RECIPES = (
 """The bundled recipes, in the order in which they are handed out; the unlucky ones are among the first ten."""
 
 BASE_CONTESTANT = "base-contestant"
+
+IMAGE_RECIPES = ("wide-cosine", "even-keel", "by-stages", "caption-free", "one-picture")
+"""The bundled recipes of image miners, likewise."""
+
+IMAGE_BASE_CONTESTANT = "image-base-contestant"
+TEXT = TournamentType.TEXT
 MAX_SAMPLES = 64
 """Most sample miners: beyond the recipes come variants of them, and the sandbox must know every one by its tree."""
 
@@ -65,35 +73,37 @@ class _Sample:
         return tree_hash({path: _as_regular(content) for path, content in self.files.items()})
 
 
-def write_sample_repositories(folder: Path, count: int) -> list[SampleRepository]:
+def write_sample_repositories(folder: Path, count: int, kind: TournamentType = TEXT) -> list[SampleRepository]:
     """The first `count` sample miners (1 to 64) as repositories `folder/{name}`; those that are there are kept.
 
     Raises `ConfigError` for another count, or where a folder holds something else, and `PlatformFault` without git.
     """
-    return [_write(sample, folder) for sample in _samples(count)]
+    return [_write(sample, folder) for sample in _samples(count, kind)]
 
 
-def write_base_contestant(folder: Path) -> SampleRepository:
-    """The first champion's repository, `folder/base-contestant`: a recipe that can be beaten. Raises as above."""
-    return _write(_base_contestant(), folder)
+def write_base_contestant(folder: Path, kind: TournamentType = TEXT) -> SampleRepository:
+    """The first champion's repository, `folder/{name}`: a recipe that can be beaten. Raises as above."""
+    return _write(_base_contestant(kind), folder)
 
 
 @functools.cache
 def sample_tree_hashes() -> frozenset[str]:
-    """Tree ids of the base contestant and of all 64 sample miners, from the package data; takes milliseconds."""
-    return frozenset(sample.tree for sample in (_base_contestant(), *_samples(MAX_SAMPLES)))
+    """Tree ids of the base contestants and of all 64 sample miners of both kinds; takes milliseconds."""
+    samples = [one for kind in TournamentType for one in (_base_contestant(kind), *_samples(MAX_SAMPLES, kind))]
+    return frozenset(sample.tree for sample in samples)
 
 
-def _samples(count: int) -> list[_Sample]:
+def _samples(count: int, kind: TournamentType) -> list[_Sample]:
     if not 1 <= count <= MAX_SAMPLES:
         raise ConfigError(f"{count} sample miners were asked for", f"ask for 1 to {MAX_SAMPLES}")
-    return [_sample(index) for index in range(count)]
+    return [_sample(index, kind) for index in range(count)]
 
 
-def _sample(index: int) -> _Sample:
+def _sample(index: int, kind: TournamentType) -> _Sample:
     """The `index`-th sample: a recipe as it is, then, round by round, with another seed, rate and length."""
-    turn, recipe = index // len(RECIPES), RECIPES[index % len(RECIPES)]
-    files = _recipe_files(recipe)
+    recipes = RECIPES if kind is TEXT else IMAGE_RECIPES
+    turn, recipe = index // len(recipes), recipes[index % len(recipes)]
+    files = _recipe_files(recipe, kind)
     if turn == 0:
         return _finish(recipe, recipe, files, "")
     overlay = {"seed": index, "learning_rate_scale": round(0.8**turn, 3), "steps_scale": round(0.95**turn, 3)}
@@ -101,8 +111,9 @@ def _sample(index: int) -> _Sample:
     return _finish(f"{recipe}-{turn + 1}", recipe, files, f" Variant {turn + 1}: {json.dumps(overlay)}.")
 
 
-def _base_contestant() -> _Sample:
-    return _finish(BASE_CONTESTANT, BASE_CONTESTANT, _recipe_files(BASE_CONTESTANT), "")
+def _base_contestant(kind: TournamentType) -> _Sample:
+    name = BASE_CONTESTANT if kind is TEXT else IMAGE_BASE_CONTESTANT
+    return _finish(name, name, _recipe_files(name, kind), "")
 
 
 def _finish(name: str, recipe: str, files: dict[str, bytes], ending: str) -> _Sample:
@@ -113,8 +124,9 @@ def _finish(name: str, recipe: str, files: dict[str, bytes], ending: str) -> _Sa
     return _Sample(name, description, {**files, "README.md": readme.encode()})
 
 
-def _recipe_files(recipe: str) -> dict[str, bytes]:
-    return _files_below(MINERS / "shared") | _files_below(MINERS / recipe)
+def _recipe_files(recipe: str, kind: TournamentType) -> dict[str, bytes]:
+    folder = MINERS if kind is TEXT else IMAGE_MINERS
+    return _files_below(folder / "shared") | _files_below(folder / recipe)
 
 
 @functools.cache

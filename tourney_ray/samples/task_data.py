@@ -13,6 +13,7 @@ from tourney_ray.core.rules import Range
 from tourney_ray.effects.task_files import count_parameters, write_task
 from tourney_ray.effects.task_rows import as_text, split
 from tourney_ray.errors import PlatformFault
+from tourney_ray.samples.image_tasks import SampleImageTasks
 from tourney_ray.samples.sentence_tasks import MAKERS, make_task_rows
 
 BASE_MODEL = Path(__file__).parent / "base"
@@ -29,6 +30,8 @@ class SampleTasks:
 
     def lacking(self, task_type: TaskType, model_range_b: Range) -> str:
         """What would be needed for such a task beyond what is bundled; empty when nothing is."""
+        if task_type is TaskType.IMAGE:
+            return ""
         low, high = model_range_b
         size = count_parameters(BASE_MODEL) / 1e9
         if not low <= size <= high:
@@ -36,13 +39,15 @@ class SampleTasks:
         return "" if task_type in MAKERS else f"a data set of kind {task_type.value}"
 
     def prepare(self, task_id: str, task_type: TaskType, seed: bytes, model_range_b: Range) -> TaskData:
-        """Data of a new task with the bundled model.
+        """Data of a new task with the bundled model, of images with a tiny pipeline.
 
         Raises `PlatformFault` for a type that there are no sentences for, or a range (10⁹ parameters) that the only
         model lies outside of, `StorageUnavailable` when the disk fails.
         """
         if lack := self.lacking(task_type, model_range_b):
             raise PlatformFault(f"task {task_id}: the bundled samples lack {lack}", "name a catalogue of your own")
+        if task_type is TaskType.IMAGE:
+            return SampleImageTasks(self._root).prepare(task_id, seed)
         chosen = int.from_bytes(hashlib.sha256(b"rows|" + seed).digest(), "big")
         rows, kind = make_task_rows(task_type, chosen, ROWS[task_type])
         divided = split(as_text(rows, kind, "the sample sentences"), seed, "the sample sentences")
