@@ -267,7 +267,6 @@ def test_a_wrong_question_exits_2_and_names_what_is_wrong(change: dict[str, str]
         ("state = ", "is not TOML: "),
         (SETTINGS + "port = 3\n", "registry.port: Extra inputs are not permitted"),
         (SETTINGS + "[rules]\nmin_miners = 1\n", "rules.min_miners: "),
-        ('types = ["image"]\n' + SETTINGS, "the rules draw ImageTask, "),
         (SETTINGS, "miners.json: No such file or directory"),
     ],
 )

@@ -36,7 +36,8 @@ def test_text_tournaments_can_be_played(settings: Settings, rules: Rules) -> Non
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"rules": Rules()}, "GrpoTask"),
+        ({"rules": Rules()}, "DpoTask, GrpoTask"),
+        ({"rules": RULES.model_copy(update={"group_task": TaskType.CHAT})}, "ChatTask"),
         ({"rules": RULES.model_copy(update={"boss_tasks": (TaskType.GRPO,)})}, "GrpoTask"),
         ({"types": (TournamentType.TEXT, TournamentType.IMAGE)}, "ImageTask"),
     ],
