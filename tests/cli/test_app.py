@@ -287,7 +287,6 @@ def test_without_a_sandbox_no_checkpoint_is_read_unless_it_is_trusted(tmp_path: 
         ("state = ", "is not TOML: "),
         (SETTINGS + "port = 3\n", "registry.port: Extra inputs are not permitted"),
         (SETTINGS + "[rules]\nmin_miners = 1\n", "rules.min_miners: "),
-        ('types = ["image"]\n' + SETTINGS, "the rules draw ImageTask, "),
         (SETTINGS, "miners.json: No such file or directory"),
     ],
 )

@@ -59,7 +59,11 @@ def test_without_a_catalogue_the_samples_have_to_do(settings: Settings) -> None:
 
 
 def test_image_tournaments_need_no_text(settings: Settings) -> None:
-    check_tasks(settings.model_copy(update={"rules": Rules(), "types": (TournamentType.IMAGE,)}))
+    images = settings.model_copy(update={"rules": Rules(), "types": (TournamentType.IMAGE,)})
+    check_tasks(images)
+    catalogue = images.tasks.model_copy(update={"catalogue": Path("catalogue.toml")})
+    with pytest.raises(ConfigError, match=r"image tasks could not be made: catalogue\.toml can hold text"):
+        check_tasks(images.model_copy(update={"tasks": catalogue}))
 
 
 def test_a_catalogue_is_read_and_what_it_lacks_is_named(settings: Settings, tmp_path: Path) -> None:

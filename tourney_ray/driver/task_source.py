@@ -26,8 +26,13 @@ def task_source(settings: Settings) -> TaskSource:
 def check_tasks(settings: Settings) -> None:
     """Refuse a text tournament whose rules can draw a task that there is no model or data set for.
 
-    Raises `ConfigError`, before anyone pays.
+    So too one of images with a catalogue, which holds texts only. Raises `ConfigError`, before anyone pays.
     """
+    if TournamentType.IMAGE in settings.types and settings.tasks.catalogue is not None:
+        raise ConfigError(
+            f"image tasks could not be made: {settings.tasks.catalogue} can hold text models and data sets only",
+            "leave image out of types, or the catalogue out to play on the bundled samples",
+        )
     if TournamentType.TEXT not in settings.types:
         return
     source = task_source(settings)

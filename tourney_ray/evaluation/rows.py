@@ -47,7 +47,7 @@ def read_dataset_type(
     `told` are fields that are known without it, and that it may not contradict.
     """
     try:
-        found = model.model_validate(dict(told or {}) | _object(_document(document) if document else "{}"))
+        found = model.model_validate_json(_completed(_document(document) if document else "{}", told or {}))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"
@@ -61,14 +61,13 @@ def read_dataset_type(
     return found
 
 
-def _object(text: str) -> dict[str, Any]:
+def _completed(text: str, told: Mapping[str, str]) -> str:
+    """The JSON object with what it leaves out of `told`; anything else as it is, for whoever validates it."""
     try:
         document = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"the dataset type is not JSON: {error}", "give a JSON object") from error
-    if not isinstance(document, dict):
-        raise ConfigError("the dataset type is not a JSON object", "begin it with {")
-    return document
+    except ValueError:
+        return text
+    return json.dumps({**told, **document}) if isinstance(document, dict) else text
 
 
 def _document(text: str) -> str:
