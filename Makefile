@@ -28,9 +28,9 @@ check: $(BIN)/.installed-dev ## Style, types and the direction of imports.
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo --no-cache
 
-test: check ## check, the core at 100 % of its branches, then every test.
+test: check ## check, the core at 100 % of its branches, then every other test.
 	$(BIN)/pytest tests/core --cov=tourney_ray.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --ignore=tests/core $(ARGS)
 
 simulate: $(BIN)/.installed-dev ## 1,000 simulated seeds with every fault.
 	$(BIN)/tourney simulate --seeds 0..999 --faults all $(ARGS)

@@ -29,7 +29,9 @@ def tourney(host: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_whole_tournament_in_containers(dockerd: PrivateEngine, engine: Engine, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = tourney(dockerd.host, "demo", "--sandbox", "docker", "--seed", "5", "--out", str(out), "--json")
+    done = tourney(
+        dockerd.host, "demo", "--sandbox", "docker", "--seed", "5", "--miners", "4", "--out", str(out), "--json"
+    )
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     assert document["champion"]

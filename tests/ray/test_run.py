@@ -97,7 +97,7 @@ def test_the_audit_recomputes_everything(held: Held, run: Run) -> None:
     assert re.search(r"\d+ facts, \d+ verdicts recomputed, all equal", audit.stdout)
 
 
-def test_a_kept_checkpoint_gives_the_same_number(held: Held, run: Run) -> None:
+def test_a_kept_checkpoint_gives_the_same_number(held: Held, run: Run, tmp_path: Path) -> None:
     data = Path(held.document["data"])
     match = held.document["rounds"][-1]["matches"][0]
     task = match["tasks"][0]
@@ -107,12 +107,12 @@ def test_a_kept_checkpoint_gives_the_same_number(held: Held, run: Run) -> None:
             for a in held.document["attempts"]
             if (a["task_id"], a["hotkey"], a["status"]) == (task["task_id"], entrant["hotkey"], "success")
         )
-        paths = [
-            ("--base", task["model_path"]),
-            ("--checkpoint", Path("checkouts", attempt["checkpoint"].removeprefix("sha256:"))),
-            ("--rows", task["test_path"]),
-        ]
-        options = [word for flag, path in paths for word in (flag, str(data / path))]
+        checkpoint = tmp_path / entrant["hotkey"]
+        settings = ["--settings", str(held.folder / "tournament.toml")]
+        taken = run("tourney", "checkout", *settings, attempt["checkpoint"], str(checkpoint))
+        assert taken.returncode == 0, taken.stderr
+        paths = {"--base": data / task["model_path"], "--checkpoint": checkpoint, "--rows": data / task["test_path"]}
+        options = [word for flag, path in paths.items() for word in (flag, str(path))]
         options += ["--dataset-type", json.dumps(task["dataset_type"]), "--sequence-len", str(task["sequence_len"])]
         again = run("tourney", "evaluate", "--kind", "instruct", *options, "--json")
         assert again.returncode == 0, again.stderr

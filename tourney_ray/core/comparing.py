@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,6 @@ def compared(
 def _resampled(gains: Sequence[int], seed: str) -> list[int]:
     """Sums of as many draws with replacement as there are gains, sorted; shape (resamples,)."""
     count = len(gains)
-    draws = memoryview(hashlib.shake_128(seed.encode()).digest(2 * RESAMPLES * count)).cast("H")
+    bits = hashlib.shake_128(seed.encode()).digest(2 * RESAMPLES * count)
     drawn = [gains[step * count // STEPS] for step in range(STEPS)].__getitem__
-    return sorted(sum(map(drawn, draws[i : i + count])) for i in range(0, RESAMPLES * count, count))
+    return sorted(sum(map(drawn, draws)) for draws in struct.iter_unpack(f"<{count}H", bits))
