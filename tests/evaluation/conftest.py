@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 
+from tests.evaluation.spoiling import write_tensors
 from tourney_ray.core.dataset_types import DatasetType, InstructDatasetType
 from tourney_ray.core.models import TaskData
 from tourney_ray.evaluation.base_model import BaseModel, load_base
@@ -24,7 +25,6 @@ from tourney_ray.evaluation.safetensors_file import read_header
 from tourney_ray.evaluation.weights import read_tensor
 
 FILES = Path(__file__).parents[1] / "fixtures" / "evaluation"
-NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 
 SaveTensors = Callable[[Path, Mapping[str, torch.Tensor]], None]
 LoadTensors = Callable[[Path], dict[str, torch.Tensor]]
@@ -106,7 +106,7 @@ def load_tensors() -> LoadTensors:
 
 @pytest.fixture(scope="session")
 def save_tensors() -> SaveTensors:
-    return _save_tensors
+    return write_tensors
 
 
 @pytest.fixture(scope="session")
@@ -141,18 +141,6 @@ def _task_of(test_path: str, dataset_type: DatasetType, sequence_len: int = 256,
 
 def _copy(name: str, to: Path) -> Path:
     return Path(shutil.copytree(FILES / name, to))
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    header: dict[str, Any] = {}
-    data = bytearray()
-    for name, tensor in tensors.items():
-        values = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        offsets = [len(data), len(data) + len(values)]
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
-        data += values
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def _edit_json(path: Path, fields: Mapping[str, Any]) -> None:

@@ -85,8 +85,9 @@ def join(path: Path, header: Any, data: bytes) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def write_tensors(path: Path, tensors: Tensors) -> None:
-    header: dict[str, Any] = {}
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file; holes, wrong shapes and numbers that are not finite are welcome."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     data = bytearray()
     for name, tensor in tensors.items():
         values = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()

@@ -52,7 +52,10 @@ def _kind(head: bytes) -> str:
 
 
 def _inside_zip(path: Path) -> str:
-    """What makes the zip archive at `path` a program: a wheel, a runnable archive, or a compiled file in it."""
+    """What makes the zip archive at `path` a program: a wheel, a runnable archive, or a compiled file in it.
+
+    A file that only begins like an archive is text or data, and nothing of it is a program.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.evaluation.spoiling import write_tensors
 from tourney_ray.evaluation.image.archive import packed
 from tourney_ray.evaluation.image.pipeline import Pipeline, load_base
 from tourney_ray.evaluation.kinds import Test
 from tourney_ray.samples.pictures import make_pairs
 from tourney_ray.samples.pipelines import ensure_pipeline, image_type
 
-NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 RANK = 4
 
 Tensors = dict[str, torch.Tensor]
@@ -65,7 +64,7 @@ def write_lora(tmp_path: Path) -> WriteLora:
     def write(tensors: Mapping[str, torch.Tensor], **metadata: str) -> Path:
         folder = tmp_path / f"output-{next(numbers)}"
         (folder / "checkpoints").mkdir(parents=True)
-        save(folder / "checkpoints/last.safetensors", tensors, metadata)
+        write_tensors(folder / "checkpoints/last.safetensors", tensors, metadata)
         return folder
 
     return write
@@ -85,15 +84,3 @@ def noisy_lora() -> Callable[..., Tensors]:
         return tensors
 
     return lora
-
-
-def save(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    data = bytearray()
-    for name, tensor in tensors.items():
-        values = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        offsets = [len(data), len(data) + len(values)]
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
-        data += values
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
