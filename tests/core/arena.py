@@ -216,8 +216,10 @@ class Arena:
             return
         if c.image is None:
             self.stage.record(image_built(c))
-        placed = f"{c.spec.task_id}.{c.spec.hotkey}", c.node
-        self.cluster = replace(self.cluster, staged=(self.cluster.staged or frozenset()) | {placed})
+        key, image = f"{c.spec.task_id}.{c.spec.hotkey}", self.tournament.images[c.spec.hotkey]
+        staged = dict(self.cluster.staged or {})
+        staged[key] = {**staged.get(key, {}), c.node: image.image_id}
+        self.cluster = replace(self.cluster, staged=staged)
 
     def _train(self, c: Train) -> None:
         if c.intent:

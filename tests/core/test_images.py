@@ -19,7 +19,7 @@ from tourney_ray.core.state import Training
 from tourney_ray.core.trainings import spec_of
 from tourney_ray.errors import IllegalTransition
 
-STAGED = replace(CLUSTER, staged=frozenset())
+STAGED = replace(CLUSTER, staged={})
 UNBUILT = Failed(blame=Blame.MINER, kind="image_build_failed", reason="image build failed at step 4/9")
 
 

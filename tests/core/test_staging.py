@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from hypothesis import given, strategies as st
 
+from tests.builders import START as NOW
 from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, busy, nodes, seen
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.placement import Placed, Request
-from tourney_ray.core.staging import STAGINGS_PER_NODE, place_staged
+from tourney_ray.core.placement import place
+from tourney_ray.core.queueing import Placed, Request
+from tourney_ray.core.staging import STAGINGS_PER_NODE
 
 DOWN = "its engine does not answer"
 
@@ -22,18 +25,26 @@ def built(*keys: str, requirement: GpuRequirement = ONE) -> list[Request]:
 
 
 def unbuilt(key: str, hotkey: str) -> Request:
-    return Request(key, ONE, 1, unbuilt=("t", hotkey))
+    return Request(key, ONE, 1, entrant=("t", hotkey))
 
 
 def on(cluster: Cluster, *pairs: str, held: int = 0, unfit: str = "") -> tuple[Cluster, int]:
     """The cluster with `key@node` staged and so many leases."""
-    staged = frozenset((key, node) for key, _, node in (pair.partition("@") for pair in pairs))
+    staged = lying((key, node) for key, _, node in (pair.partition("@") for pair in pairs))
     return replace(cluster, staged=staged, unfit={unfit: DOWN} if unfit else {}), held
+
+
+def lying(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, str]]:
+    """What lies where, of those that need no image."""
+    staged: dict[str, dict[str, str]] = {}
+    for key, node in pairs:
+        staged.setdefault(key, {})[node] = ""
+    return staged
 
 
 def placed(requests: list[Request], where: tuple[Cluster, int]) -> Placed:
     cluster, held = where
-    return place_staged(requests, busy(cluster_of_leases(cluster), held), cluster)
+    return place([[r] for r in requests], busy(cluster_of_leases(cluster), held), cluster, NOW)
 
 
 def cluster_of_leases(cluster: Cluster) -> Cluster:
@@ -58,21 +69,21 @@ def test_what_is_staged_elsewhere_is_staged_where_there_is_room():
 def test_room_is_kept_for_what_is_being_staged():
     cluster, _ = on(nodes(n1=4), "small@n1")
     requests = [Request("large", FOUR, 6), Request("small", TWO, 1)]
-    found = place_staged(requests, seen(cluster), cluster)
+    found = place([[r] for r in requests], seen(cluster), cluster, NOW)
     assert (found.nodes, found.stagings) == ({}, {"large": "n1"})
-    assert found.waits["small"] == "needs 2×H100 on one node: all are leased"
+    assert found.waits["small"].startswith("needs 2×H100 on one node: n1 is kept for it, free at 2026-01-01 06:02:00")
 
 
 def test_what_is_on_a_node_that_is_gone_is_nowhere():
-    cluster = replace(nodes(n1=1), staged=frozenset({("a", "n9")}))
-    assert place_staged(built("a"), seen(cluster), cluster).stagings == {"a": "n1"}
+    cluster = replace(nodes(n1=1), staged=lying([("a", "n9")]))
+    assert place([built("a")], seen(cluster), cluster, NOW).stagings == {"a": "n1"}
 
 
 def test_what_has_begun_goes_on_where_it_is():
     cluster, _ = on(nodes(n1=8, n2=4))
-    assert place_staged(built("a"), seen(cluster), cluster).stagings == {"a": "n2"}
-    under_way = replace(cluster, staging=frozenset({("a", "n1")}))
-    assert place_staged(built("a"), seen(cluster), under_way).stagings == {"a": "n1"}
+    assert place([built("a")], seen(cluster), cluster, NOW).stagings == {"a": "n2"}
+    under_way = replace(cluster, staging={"a": ["n1"]})
+    assert place([built("a")], seen(cluster), under_way, NOW).stagings == {"a": "n1"}
 
 
 # --- ahead
@@ -82,8 +93,9 @@ def test_what_fits_nowhere_now_is_staged_where_the_fewest_wait():
     cluster, held = on(nodes(n1=1, n2=1), "a@n1", held=2)
     found = placed(built("a", "b", "c"), (cluster, held))
     assert (found.nodes, found.stagings) == ({}, {"b": "n2", "c": "n1"})
-    assert found.waits == {
-        "a": "needs 1×H100 on one node: all are leased",
+    waits = found.waits
+    assert "needs 1×H100 on one node: n1 is kept for it" in waits.pop("a")
+    assert waits == {
         "b": "its image and data are being staged on n2",
         "c": "its image and data are being staged on n1",
     }
@@ -95,11 +107,11 @@ def test_no_node_stages_more_than_two_at_a_time():
     assert ahead.waits["c"] == "needs 1×H100 on one node: all are leased"
     roomy = placed(built("a", "b", "c"), on(nodes(n1=8)))
     assert roomy.stagings == {"a": "n1", "b": "n1"}
-    assert roomy.waits["c"] == "its image and data are staged on n1 after 2 others"
+    assert roomy.waits["c"] == "its image and data are staged after 2 others on each node with room"
 
 
 def test_no_more_trainers_than_the_machine_may_run_and_the_others_are_staged():
-    cluster = replace(nodes(n1=8), max_trainers=1, staged=frozenset({("a", "n1"), ("b", "n1")}))
+    cluster = replace(nodes(n1=8), max_trainers=1, staged=lying([("a", "n1"), ("b", "n1")]))
     found = placed(built("a", "b", "c"), (cluster, 0))
     assert (found.nodes, found.stagings) == ({"a": "n1"}, {"c": "n1"})
     assert found.waits["b"] == "1 trainers run, as many as this machine may"
@@ -122,10 +134,10 @@ def test_an_image_is_built_in_one_place_and_its_other_trainings_wait_for_it():
 
 
 def test_what_lies_there_does_not_start_before_its_image_is_on_record():
-    found = placed([unbuilt("a", "a")], on(nodes(n1=8, n2=1), "a@n1"))
-    assert (found.nodes, found.stagings) == ({}, {"a": "n1"})
-    ahead = placed([unbuilt("a", "a")], on(nodes(n1=1, n2=1), "a@n2", held=2))
-    assert ahead.stagings == {"a": "n2"}
+    found = placed([unbuilt("a", "a")], on(nodes(n1=8, n2=1), "a@n2"))
+    assert (found.nodes, found.stagings) == ({}, {"a": "n2"})
+    ahead = placed([unbuilt("a", "a")], on(nodes(n1=1, n2=1), "a@n1", held=2))
+    assert ahead.stagings == {"a": "n1"}
 
 
 # --- nodes that cannot
@@ -166,13 +178,13 @@ def test_each_starts_where_it_is_staged_or_says_why_not(
     unfit: frozenset[str],
     most: int | None,
 ):
-    cluster = replace(nodes(**gpus), staged=staged, unfit=dict.fromkeys(unfit, DOWN), max_trainers=most)
+    cluster = replace(nodes(**gpus), staged=lying(staged), unfit=dict.fromkeys(unfit, DOWN), max_trainers=most)
     requests = [
-        Request(f"r{i}", requirement, hours, unbuilt=None if hotkey == " " else ("t", hotkey))
+        Request(f"r{i}", requirement, hours, entrant=None if hotkey == " " else ("t", hotkey))
         for i, (requirement, hours, hotkey, _) in enumerate(wanted)
     ]
-    found = place_staged(requests, seen(cluster), cluster)
-    assert found == place_staged(requests, seen(cluster), cluster)
+    found = place([[r] for r in requests], seen(cluster), cluster, NOW)
+    assert found == place([[r] for r in requests], seen(cluster), cluster, NOW)
     assert sorted([*found.nodes, *found.waits]) == sorted(r.key for r in requests)
     assert all(found.waits.values())
     assert set(found.stagings) <= set(found.waits)
@@ -183,9 +195,9 @@ def test_each_starts_where_it_is_staged_or_says_why_not(
         if node := found.nodes.get(request.key):
             assert (request.key, node) in staged
             assert node not in unfit
-            assert request.unbuilt is None
+            assert request.entrant is None
             taken[node] += request.requirement.gpus
-        if request.key in found.stagings and request.unbuilt:
-            builds[request.unbuilt] += 1
+        if request.key in found.stagings and request.entrant:
+            builds[request.entrant] += 1
     assert all(count <= gpus[node] for node, count in taken.items())
     assert set(builds.values()) <= {1}

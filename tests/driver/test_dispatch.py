@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
 
+from tests.builders import START
 from tests.driver.scripted import OpenRig, trains
 from tourney_ray.config import Sandbox, Settings
 from tourney_ray.core import events as e
@@ -188,7 +189,7 @@ async def test_a_watcher_holds_gpus_only_while_they_are_leased(desk: Desk, train
     await desk.ended(train, TRAINED)
     spec = train.spec
     assert desk.task.held == [{}]
-    lease = Lease(spec.attempt_id, spec.tournament_id, spec.task_id, spec.hotkey, 1, NODE, "H100", 1)
+    lease = Lease(spec.attempt_id, spec.tournament_id, spec.task_id, spec.hotkey, 1, NODE, "H100", 1, START)
     desk.state = replace(desk.state, leases={spec.attempt_id: lease})
     await desk.ended(train, TRAINED)
     assert desk.task.held == [{"num_gpus": 1, "resources": {"H100": 1}}]

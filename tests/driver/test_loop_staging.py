@@ -12,7 +12,7 @@ from tourney_ray.core.nodes import Node
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import staging_failed
 
-STAGED = replace(EIGHT, staged=frozenset())
+STAGED = replace(EIGHT, staged={})
 UNBUILT = Failed(blame=Blame.MINER, kind="image_build_failed", reason="image build failed at step 4/9")
 
 
@@ -22,9 +22,11 @@ def stages(r: Rig) -> bool:
 
 def place(r: Rig, *commands: Stage) -> None:
     """What was to be staged lies there from now on."""
-    placed = {(f"{c.spec.task_id}.{c.spec.hotkey}", c.node) for c in commands}
     cluster = r.dispatcher.nodes
-    r.dispatcher.nodes = replace(cluster, staged=(cluster.staged or frozenset()) | placed)
+    staged = {key: dict(nodes) for key, nodes in (cluster.staged or {}).items()}
+    for c in commands:
+        staged.setdefault(f"{c.spec.task_id}.{c.spec.hotkey}", {})[c.node] = built(c).image_id
+    r.dispatcher.nodes = replace(cluster, staged=staged)
 
 
 def test_what_is_staged_starts_in_the_step_that_hears_of_it(rig: OpenRig) -> None:

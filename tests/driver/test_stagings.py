@@ -63,7 +63,7 @@ class Desk:
 
 @pytest.fixture
 def desk(rig: OpenRig, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    r = rig(nodes=Cluster((Node(named(1), {"H100": 8}),), staged=frozenset()))
+    r = rig(nodes=Cluster((Node(named(1), {"H100": 8}),), staged={}))
     r.go_on(until=lambda r: bool(r.of(Stage)))
     docker = settings.model_copy(update={"sandbox": Sandbox(kind="docker")})
     return Desk(r, docker, monkeypatch)
@@ -95,25 +95,24 @@ def test_without_containers_nothing_is_staged(settings: Settings) -> None:
     assert Stagings(settings, State).there() is None
 
 
-async def test_what_was_staged_is_there_once_its_image_is_on_record(desk: Desk) -> None:
+async def test_what_was_staged_is_there_with_the_image_that_it_has(desk: Desk) -> None:
     command = desk.stage
     (built,) = await desk.run(command, staged(command))
     assert isinstance(built, e.ImageBuilt)
     assert (built.image_id, built.node, built.base_images) == (f"sha256:{'1' * 64}", command.node, ("sha256:base",))
-    assert desk.stagings.there() == frozenset()
-    desk.rig.journal.append([built], desk.rig.now)
-    assert desk.stagings.there() == {(key(command), command.node)}
-    other = built.model_copy(update={"image_id": f"sha256:{'2' * 64}", "because": "the image of before was lost"})
-    desk.rig.journal.append([other], desk.rig.now)
-    assert desk.stagings.there() == frozenset(), "another image is the entrant's now"
+    assert desk.stagings.there() == {key(command): {command.node: f"sha256:{'1' * 64}"}}
+    await desk.run(command, staged(command, "2"))
+    assert desk.stagings.there() == {key(command): {command.node: f"sha256:{'2' * 64}"}}
 
 
 async def test_nothing_is_remembered_of_a_tournament_that_is_over(desk: Desk) -> None:
     command = desk.stage
     desk.rig.journal.append(await desk.run(command, staged(command)), desk.rig.now)
+    desk.stagings.forget()
     assert desk.stagings.there()
     desk.rig.loop.act(e.TournamentCancelled(tournament_id=command.tournament_id, by="ada", because="x"), desk.rig.now)
-    assert desk.stagings.there() == frozenset()
+    desk.stagings.forget()
+    assert desk.stagings.there() == {}
 
 
 async def test_a_build_that_fails_is_told_and_its_node_is_as_good_as_before(desk: Desk) -> None:
@@ -159,7 +158,7 @@ async def test_what_was_staged_is_doubted_when_the_platform_fails_its_attempt(
     desk.stagings.doubt(train, UNBUILT)
     assert desk.stagings.there(), "a miner's failure says nothing of the node"
     desk.stagings.doubt(train, failed)
-    assert desk.stagings.there() == frozenset()
+    assert desk.stagings.there() == {key(command): {}}
     assert (command.node in desk.stagings.unfit()) is unfit
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, STUCK, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import events as e, plan as planning, rulings, staging, trainings
+from tourney_ray.core import events as e, placement, plan as planning, rulings, trainings
 from tourney_ray.core.commands import Command, Train
 from tourney_ray.core.models import Blame, Failed, TrainingSpec, TrainingStatus
-from tourney_ray.core.placement import Placed
+from tourney_ray.core.open_tasks import TaskWork
+from tourney_ray.core.queueing import Placed
 from tourney_ray.core.state import Attempt, State, Task, Training
 from tourney_ray.driver.loop import Loop, Outcome, _Batch
 from tourney_ray.simulation.effects import VirtualDispatcher
@@ -107,21 +108,20 @@ def _unrecorded(state: State, spec: TrainingSpec) -> bool:
 def wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:
     honest = planning.monitor_training_tasks
 
-    def monitor(t: Any, active: Any, now: datetime, result: Any) -> list[Any]:
-        known = len(result.wake_at)
-        waiting = honest(t, active, now, result)
-        del result.wake_at[known:]
-        return waiting
+    def monitor(*given: Any) -> TaskWork:
+        work = honest(*given)
+        work.wakes.clear()
+        return work
 
     patch.setattr(planning, "monitor_training_tasks", monitor)
 
 
 def waits_without_reasons(patch: pytest.MonkeyPatch) -> None:
-    honest = staging.place_staged
+    honest = placement.place
 
     def place(*given: Any) -> Placed:
         placed = honest(*given)
-        return Placed(placed.nodes, dict.fromkeys(placed.waits, ""), placed.stagings)
+        return replace(placed, reasons=dict.fromkeys(placed.waits, ""), behind=[])
 
     everywhere(patch, honest, place)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import placement, staging
+from tourney_ray.core import placement
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed
-from tourney_ray.core.placement import Placed, Request
+from tourney_ray.core.queueing import Placed, Request
+from tourney_ray.core.staging import Shelves
 from tourney_ray.core.state import State, Training
 from tourney_ray.driver.outcomes import staging_failed
 from tourney_ray.simulation.cluster import Container
@@ -45,17 +47,21 @@ def failed_build_costs_both(patch: pytest.MonkeyPatch) -> None:
 
 
 def leased_before_staged(patch: pytest.MonkeyPatch) -> None:
-    def place(requests: Sequence[Request], state: State, cluster: Cluster) -> Placed:
-        return placement.place(requests, state, cluster.max_trainers)
+    honest = placement.place
 
-    everywhere(patch, staging.place_staged, place)
+    def place(queue: Iterable[Sequence[Request]], state: State, cluster: Cluster, now: datetime) -> Placed:
+        return honest(queue, state, replace(cluster, staged=None), now)
+
+    everywhere(patch, honest, place)
 
 
 def staged_elsewhere(patch: pytest.MonkeyPatch) -> None:
-    def staged(desk: Any, request: Request, nodes: Sequence[str]) -> bool:
-        return request.unbuilt is None and any(key == request.key for key, _ in desk._staged)
+    honest = Shelves.lies
 
-    patch.setattr(staging._Desk, "_is_staged", staged)
+    def lies(self: Shelves, request: Request) -> Collection[str]:
+        return self._gpus if honest(self, request) else ()
+
+    patch.setattr(Shelves, "lies", lies)
 
 
 def other_image(patch: pytest.MonkeyPatch) -> None:

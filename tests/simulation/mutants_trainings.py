@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
-from tourney_ray.core import events as e, leases, placement, plan as planning, settle, staging, trainings
+from tourney_ray.core import events as e, leases, placement, plan as planning, settle, trainings
 from tourney_ray.core.commands import Train
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import AttemptStatus, Blame, TrainingSpec, TrainingStatus
 from tourney_ray.core.nodes import Lease
-from tourney_ray.core.placement import Request
+from tourney_ray.core.open_tasks import TaskWork
+from tourney_ray.core.queueing import Request
 from tourney_ray.core.retry import after_failure
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import State, Task, Tournament, Training
@@ -32,13 +33,14 @@ TAMPERED = hashlib.sha1(b"tampered").hexdigest()
 def double_start(patch: pytest.MonkeyPatch) -> None:
     honest = planning.monitor_training_tasks
 
-    def again(t: Any, active: Any, now: datetime, result: Any) -> list[Any]:
-        waiting = honest(t, active, now, result)
-        for task in planning._open_tasks(t, active):
-            for training in task.trainings.values():
-                if training.status is TrainingStatus.TRAINING and len(training.attempts) == 1:
-                    waiting.append(Request(training.key, task.gpu_requirement, task.hours, training))
-        return waiting
+    def again(t: str, task: Task, since: datetime, now: datetime, known: TaskWork | None = None) -> TaskWork:
+        work = honest(t, task, since, now)
+        for training in task.trainings.values():
+            if training.status is TrainingStatus.TRAINING and len(training.attempts) == 1:
+                entrant = t, training.hotkey
+                request = Request(training.key, task.gpu_requirement, task.hours, since, 2, entrant, training)
+                work.requests[training.hotkey] = request
+        return work
 
     patch.setattr(planning, "monitor_training_tasks", again)
     deaf(patch, "the training is training")
@@ -77,30 +79,29 @@ def lost_is_there(patch: pytest.MonkeyPatch) -> None:
         return replace(state, nodes={key: replace(node, lost_at=None) for key, node in state.nodes.items()})
 
     _room(patch, all_there)
-    everywhere(patch, placement._check_suitable_gpus, lambda requirement, state: True)
     _believed_staged(patch, all_there)
 
 
 def _believed_staged(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:
     """Let what is staged be placed as the state is wrongly seen, as if lost nodes kept all that they had."""
-    honest, told, place = VirtualDispatcher.cluster, set[tuple[str, str]](), staging.place_staged
+    honest, told, place = VirtualDispatcher.cluster, dict[str, dict[str, str]](), placement.place
 
     def cluster(self: VirtualDispatcher) -> Cluster:
         found = honest(self)
-        there = {node.node_id for node in found.nodes}
-        told.update(found.staged or ())
-        return replace(found, staged=frozenset(found.staged or ()) | {pair for pair in told if pair[1] not in there})
+        for key, nodes in (found.staged or {}).items():
+            told.setdefault(key, {}).update(nodes)
+        return replace(found, staged=told)
 
     patch.setattr(VirtualDispatcher, "cluster", cluster)
-    everywhere(patch, place, lambda waiting, state, cluster: place(waiting, seen(state), cluster))
+    everywhere(patch, place, lambda queue, state, cluster, now: place(queue, seen(state), cluster, now))
 
 
 def _room(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:
     """Let attempts be placed, and accepted, where they would fit in the state as it is wrongly seen."""
     free, began = leases.free_gpus, leases.lease_began
 
-    def let_begin(state: State, fact: e.AttemptStarted) -> State:
-        after = began(seen(state), fact)
+    def let_begin(state: State, fact: e.AttemptStarted, at: datetime) -> State:
+        after = began(seen(state), fact, at)
         return replace(after, nodes=state.nodes, held=_held(after.leases.values()))
 
     everywhere(patch, free, lambda state: free(seen(state)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tourney_ray.core.events import AttemptStarted, ImageBuilt
 from tourney_ray.core.ids import TaskPlace
@@ -105,10 +105,12 @@ class Stage:
     image: ImageBuilt | None
     """The entrant's image, to be brought there; None: it is to be built there."""
 
-    @property
-    def command_id(self) -> str:
-        """`stage/{attempt}/{node}`."""
-        return f"stage/{self.spec.attempt_id}/{self.node}"
+    command_id: str = field(init=False, compare=False)
+    """`stage/{attempt}/{node}`."""
+
+    def __post_init__(self) -> None:
+        """Name it once, as a training."""
+        object.__setattr__(self, "command_id", f"stage/{self.spec.attempt_id}/{self.node}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,12 @@ class Train:
     intent: AttemptStarted | None
     """The fact to record before anything runs; None when the journal holds it already."""
 
-    @property
-    def command_id(self) -> str:
-        """`train/{attempt}`."""
-        return f"train/{self.spec.attempt_id}"
+    command_id: str = field(init=False, compare=False)
+    """`train/{attempt}`."""
+
+    def __post_init__(self) -> None:
+        """Name it once: thousands may run, and each is asked for its name at every step."""
+        object.__setattr__(self, "command_id", f"train/{self.spec.attempt_id}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tourney_ray.core import events as e
 from tourney_ray.core.draw import commitment, final_seed, position
-from tourney_ray.core.leases import lease_began, lease_ended, node_changed
+from tourney_ray.core.leases import lease_began, lease_ended, lease_runs, node_changed
 from tourney_ray.core.models import TournamentStatus
 from tourney_ray.core.state import Reign, State, Tournament
 from tourney_ray.core.transitions import need, progress
@@ -34,7 +34,9 @@ def evolve(state: State, fact: e.Fact, at: datetime) -> State:  # noqa: PLR0911 
             return lease_ended(state, fact)
         case _:
             state = _put_tournament(state, _within(_tournament(state, fact.tournament_id), fact, at))
-            return lease_began(state, fact) if isinstance(fact, e.AttemptStarted) else state
+            if isinstance(fact, e.AttemptStarted):
+                return lease_began(state, fact, at)
+            return lease_runs(state, fact, at) if isinstance(fact, e.AttemptRunning) else state
 
 
 def is_known(state: State, fact: e.Fact) -> bool:

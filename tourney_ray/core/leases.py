@@ -5,9 +5,9 @@ Guarantee: a lease begins only where its GPUs are free, and ends only when nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tourney_ray.core import events as e
 from tourney_ray.core.nodes import Lease, Node
@@ -22,12 +22,14 @@ class Cluster:
     nodes: tuple[Node, ...] = ()
     max_trainers: int | None = None
     """How many trainings may run at once whatever the GPUs; None: as many as fit."""
-    staged: frozenset[tuple[str, str]] | None = None
-    """Pairs of a training's key and a node on which its image and data lie; None: trainers here need no staging."""
-    staging: frozenset[tuple[str, str]] = frozenset()
-    """Such pairs that are on their way: what is begun goes on where it is."""
+    staged: Mapping[str, Mapping[str, str]] | None = None
+    """Where data and image of a training lie: by its key, by node, the image's id. None: trainers here need none."""
+    staging: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
+    """The nodes to which they are on their way, by its key: what is begun goes on where it is."""
     unfit: Mapping[str, str] = field(default_factory=dict[str, str])
     """Nodes on which nothing can be staged or started for now, and why; of those that need staging."""
+    launchable: tuple[tuple[str, int], ...] | None = None
+    """GPU type and count of the nodes that could still be added; None: nobody knows of any."""
 
 
 def news_of_nodes(state: State, cluster: Cluster) -> list[e.NodeJoined | e.NodeLost]:
@@ -67,7 +69,7 @@ def fenced_leases(state: State) -> list[e.LeaseEnded]:
     ]
 
 
-def lease_began(state: State, fact: e.AttemptStarted) -> State:
+def lease_began(state: State, fact: e.AttemptStarted, at: datetime) -> State:
     """The state after an attempt took its GPUs; `IllegalTransition` unless its node is there and has them free."""
     terms, node = fact.terms, state.nodes.get(fact.node)
     held = state.held.get((fact.node, terms.gpu_type), 0)
@@ -84,9 +86,20 @@ def lease_began(state: State, fact: e.AttemptStarted) -> State:
         node=fact.node,
         gpu_type=terms.gpu_type,
         gpus=terms.gpus,
+        until=at + timedelta(hours=terms.hours),
     )
     leases = {**state.leases, fact.attempt_id: lease}
     return replace(state, leases=leases, held=_changed(state, lease, lease.gpus))
+
+
+def lease_runs(state: State, fact: e.AttemptRunning, at: datetime) -> State:
+    """The state after a container started on its GPUs: the time limit counts from there."""
+    lease = state.leases.get(fact.attempt_id)
+    if lease is None:
+        return state
+    task = state.tournaments[fact.tournament_id].tasks[fact.task_id]
+    lease = replace(lease, until=at + timedelta(hours=task.hours))
+    return replace(state, leases={**state.leases, fact.attempt_id: lease})
 
 
 def lease_ended(state: State, fact: e.LeaseEnded) -> State:

@@ -33,3 +33,5 @@ class Lease:
     node: str
     gpu_type: str
     gpus: int
+    until: datetime
+    """The end of the attempt's time limit."""

@@ -1,99 +1,165 @@
-"""Which waiting attempt goes to which node (RULES §6). Only what fits now is admitted; Ray's own queue stays empty."""
+"""Which waiting training goes to which node (RULES §6). Only what fits now is admitted; Ray's own queue stays empty.
+
+The order is priority, then the older round, then the longest time limit, then the most GPUs. Each goes to the fullest
+node that fits. For the first of each GPU type that does not fit a node is kept: what comes after it starts there only
+when it ends before that one's turn by its own time limit, or leaves it enough GPUs (EASY backfilling, Lifka 1995).
+
+Guarantee: whatever arrives later, the first in line starts once its turn has come by the time limits of what runs.
+"""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 
-from tourney_ray.core.leases import free_gpus
-from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.state import State, Training
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A training that waits for GPUs."""
-
-    key: str
-    requirement: GpuRequirement
-    hours: float
-    training: Training | None = None
-    """What its owner wants to find again."""
-    unbuilt: tuple[str, str] | None = None
-    """Tournament and hotkey of its entrant while that one has no image yet; one image serves all its trainings."""
+from tourney_ray.core.leases import Cluster
+from tourney_ray.core.queueing import Placed, Request, in_order
+from tourney_ray.core.room import Room
+from tourney_ray.core.staging import STAGINGS_PER_NODE, Shelves
+from tourney_ray.core.state import State
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where requests go, by key, and why the others wait."""
+def place(queue: Iterable[Sequence[Request]], state: State, cluster: Cluster, now: datetime) -> Placed:
+    """What starts or is staged where, and why all others wait; each sequence in `queue` is of one task.
 
-    nodes: dict[str, str]
-    waits: dict[str, str]
-    stagings: dict[str, str] = field(default_factory=dict[str, str])
-    """Where image and data of requests that wait are put meanwhile, by key."""
-
-
-class _Room:
-    """Nodes by type and number of free GPUs: what fits is found at once, however many nodes there are."""
-
-    def __init__(self, state: State) -> None:
-        self._nodes: dict[str, dict[int, list[str]]] = {}
-        for (node, kind), free in sorted(free_gpus(state).items()):
-            self._nodes.setdefault(kind, {}).setdefault(free, []).append(node)
-
-    def take(self, kind: str, gpus: int) -> str | None:
-        """The fullest node on which so many fit, of those alike the first; now that many fuller. None without one."""
-        nodes = self._nodes.get(kind, {})
-        least = min((free for free, alike in nodes.items() if free >= gpus and alike), default=None)
-        if least is None:
-            return None
-        node = heapq.heappop(nodes[least])
-        heapq.heappush(nodes.setdefault(least - gpus, []), node)
-        return node
+    How long it takes depends on what can start or be staged, and not on how much waits behind that.
+    """
+    desk = _Desk(state, cluster, now)
+    for alike in in_order(queue):
+        desk.admit(alike)
+    return desk.done()
 
 
-def place(requests: Sequence[Request], state: State, max_trainers: int | None = None) -> Placed:
-    """Longest time limit first, each to the fullest node that fits; every other request with its reason to wait."""
-    room, running, placed = _Room(state), len(state.leases), Placed({}, {})
-    for (_, _, requirement), alike in sorted(_alike(requests).items()):
-        kind, gpus = requirement.gpu_type, requirement.gpus
-        suitable = _check_suitable_gpus(requirement, state)
-        for i, request in enumerate(alike):
-            full = max_trainers is not None and running >= max_trainers
-            node = room.take(kind, gpus) if suitable and not full else None
-            if node is None:
-                reason = reason_to_wait(requirement, suitable, running if full else None)
-                placed.waits.update(dict.fromkeys((waiting.key for waiting in alike[i:]), reason))
-                break
-            running += 1
-            placed.nodes[request.key] = node
-    return placed
+class _Desk:
+    """What room there is, what lies where, and who was sent where so far."""
 
+    def __init__(self, state: State, cluster: Cluster, now: datetime) -> None:
+        self._cluster = cluster
+        self._room = Room(state, cluster, now)
+        self._shelves = Shelves(state, cluster)
+        self._running = len(state.leases)
+        self._placed = Placed()
+        self._elsewhere: list[Request] = []
+        """What is staged, but not where there is room for it."""
+        self._ahead: list[Request] = []
+        """What has no room and is to be staged until then."""
+        self._misses = 0
+        """How many of the rank at hand could neither start nor be staged."""
+        self._none = False
+        """Whether there is no room any more for the rank at hand."""
+        self._busy = ""
+        """Why those of the rank at hand wait that are not first in line."""
 
-def urgency(request: Request) -> tuple[float, int, GpuRequirement]:
-    """What goes first when sorted: the longest time limit, then the most GPUs."""
-    return -request.hours, -request.requirement.gpus, request.requirement
+    def admit(self, alike: Sequence[Sequence[Request]]) -> None:
+        """Decide about all requests of one rank, in their order, until those behind can only wait."""
+        self._misses, self._none, self._busy = 0, False, ""
+        for i, requests in enumerate(alike):
+            for j, request in enumerate(requests):
+                if not self._served(request):
+                    self._let_wait(request, [requests[j + 1 :], *alike[i + 1 :]])
+                    return
 
+    def done(self) -> Placed:
+        """Where everything goes, once the room that is left and the shelves are used as well."""
+        for request in self._elsewhere:
+            self._none = False
+            self._stage_here(request, self._roomy(request))
+        for request in self._ahead:
+            self._stage_ahead(request)
+        return self._placed
 
-def reason_to_wait(requirement: GpuRequirement, suitable: bool, running: int | None) -> str:
-    """Why no GPUs are to be had: `suitable` if some node could hold it, `running` trainers if no more may run."""
-    if not suitable:
-        return f"needs {requirement.gpus}×{requirement.gpu_type} on one node: no node has that"
-    if running is not None:
-        return f"{running} trainers run, as many as this machine may"
-    return f"needs {requirement.gpus}×{requirement.gpu_type} on one node: all are leased"
+    def _served(self, request: Request) -> bool:
+        """Start it, have it staged, or let it wait; False where nothing can be done for it and those behind it."""
+        lies, roomy = self._shelves.lies(request), self._roomy(request)
+        ready = self._shelves.fit(node for node in roomy if node in lies) if lies else ()
+        if ready:
+            self._start(request, self._room.fullest(request.requirement, ready))
+            return True
+        if not roomy:
+            return self._held_back(request, lies)
+        if lies:
+            self._elsewhere.append(request)
+            return True
+        if self._shelves.goes_on(request, roomy):
+            self._ahead.append(request)
+            return True
+        return self._stage_here(request, roomy) or self._missed(request)
 
+    def _let_wait(self, request: Request, behind: Sequence[Sequence[Request]]) -> None:
+        """Say why it waits, if that was not said, and why all those behind it do."""
+        self._placed.reasons.setdefault(request.key, self._why(request))
+        if others := [requests for requests in behind if requests]:
+            self._placed.behind.append((self._why(others[0][0]), others))
 
-def _alike(requests: Sequence[Request]) -> dict[tuple[float, int, GpuRequirement], list[Request]]:
-    """The requests by what they need, in their order: where one of them has to wait, those after it do too."""
-    alike: dict[tuple[float, int, GpuRequirement], list[Request]] = {}
-    for request in requests:
-        alike.setdefault(urgency(request), []).append(request)
-    return alike
+    def _start(self, request: Request, node: str) -> None:
+        self._room.take(request, node)
+        self._placed.start(request, node)
+        self._running += 1
 
+    def _stage_here(self, request: Request, roomy: Sequence[str]) -> bool:
+        """Stage it where there is room, and keep that for it; without a free slot it is first in line."""
+        if self._waits_for_build(request):
+            return True
+        idle = self._shelves.idle(self._shelves.on_its_way(request, roomy) or roomy)
+        if not idle:
+            self._room.keep(request, self._shelves.begun(request))
+            others = f"its image and data are staged after {STAGINGS_PER_NODE} others on each node with room"
+            self._placed.reasons[request.key] = others if roomy else self._why(request)
+            return False
+        node = self._room.fullest(request.requirement, idle)
+        self._room.take(request, node)
+        self._placed.stage(request, node, self._shelves.stage(request, node))
+        return True
 
-def _check_suitable_gpus(requirement: GpuRequirement, state: State) -> bool:
-    """Whether any node that is there, were it idle, could hold the training."""
-    nodes = [node for node in state.nodes.values() if node.lost_at is None]
-    return any(node.gpus.get(requirement.gpu_type, 0) >= requirement.gpus for node in nodes)
+    def _held_back(self, request: Request, lies: Collection[str]) -> bool:
+        """Let it wait for GPUs, first in line where nobody is, staged ahead where it is not staged."""
+        if not self._full and not self._room.is_kept(request.requirement):
+            self._room.keep(request, self._shelves.begun(request))
+            self._placed.reasons[request.key] = self._why(request)
+        elif not self._shelves.needed:
+            return False
+        else:
+            self._busy = self._busy or self._why(request)
+            self._placed.reasons[request.key] = self._busy
+        kept = self._room.kept_for(request)
+        if lies and (kept is None or kept.node in lies):
+            self._shelves.count(request, lies)
+            return self._shelves.needed
+        self._ahead.append(request)
+        return self._missed(request)
+
+    def _stage_ahead(self, request: Request) -> None:
+        if self._waits_for_build(request):
+            return
+        kept, suitable = self._room.kept_for(request), self._room.suitable(request.requirement)
+        node = self._shelves.ahead(request, [kept.node] if kept else suitable)
+        if node:
+            self._placed.stage(request, node, self._shelves.stage(request, node))
+
+    def _waits_for_build(self, request: Request) -> bool:
+        where = self._shelves.builds_on(request)
+        if where and request.entrant:
+            self._placed.reasons[request.key] = f"the image of {request.entrant[1]} is being built on {where}"
+        return where is not None
+
+    def _missed(self, request: Request) -> bool:
+        """Whether to look further: what is staged is at the queue's head, and the rest only waits for places."""
+        self._misses += 1
+        return self._misses <= STAGINGS_PER_NODE * len(self._room.suitable(request.requirement))
+
+    def _roomy(self, request: Request) -> Sequence[str]:
+        if self._none or self._full:
+            return ()
+        roomy = self._room.fitting(request.requirement, request.hours)
+        self._none = not roomy
+        return roomy
+
+    @property
+    def _full(self) -> bool:
+        most = self._cluster.max_trainers
+        return most is not None and self._running >= most
+
+    def _why(self, request: Request) -> str:
+        if self._full and self._room.suitable(request.requirement):
+            return f"{self._running} trainers run, as many as this machine may"
+        return f"{request.spelled}: {self._room.why_none(request)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -12,7 +11,6 @@ from tourney_ray.core.commands import (
     Announce,
     AskMiners,
     Command,
-    Evaluate,
     PrepareTask,
     Release,
     RevealDrawSeed,
@@ -28,31 +26,42 @@ from tourney_ray.core.models import (
     RoundStatus,
     TournamentStatus,
     TournamentType,
-    Trained,
-    TrainingStatus,
 )
 from tourney_ray.core.nodes import Lease
-from tourney_ray.core.placement import Request, place
+from tourney_ray.core.open_tasks import TaskWork, monitor_training_tasks
+from tourney_ray.core.placement import place
+from tourney_ray.core.queueing import Placed
 from tourney_ray.core.schedule import Agenda, process_tournament_scheduling
-from tourney_ray.core.staging import place_staged
-from tourney_ray.core.state import Match, Round, State, Task, Tournament, Training
+from tourney_ray.core.state import Match, Round, State, Tournament, Training
 from tourney_ray.core.tasks import slots
 from tourney_ray.core.trainings import spec_of, terms_of
 
 NOTHING_ANNOUNCED = Agenda()
 NOTHING_STAGED = Cluster()
 
+_Stagings = dict[tuple[str, str], tuple[Training, Stage]]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Plan:
     """What should run, what waits for what, and when to plan again though nothing happened."""
 
     commands: list[Command] = field(default_factory=list[Command])
-    waits: dict[str, str] = field(default_factory=dict[str, str])
-    """Reason by what waits; every wait has one."""
+    reasons: dict[str, str] = field(default_factory=dict[str, str])
+    """Why tournaments, slots of tasks and leases wait."""
+    work: list[TaskWork] = field(default_factory=list[TaskWork])
+    """Of the tasks that are open."""
+    placed: Placed = field(default_factory=Placed)
+    """Of the trainings that ask for GPUs."""
     wake_at: list[datetime] = field(default_factory=list[datetime])
     demand: list[GpuRequirement] = field(default_factory=list[GpuRequirement])
     """GPUs of all trainings that run or wait, widest first: what the cluster should have room for."""
+
+    @property
+    def waits(self) -> dict[str, str]:
+        """Reason by what waits; every wait has one. As many as there are trainings: not made unless asked for."""
+        tasks = {f"{w.task.task_id}.{hotkey}": why for w in self.work for hotkey, why in w.waits.items()}
+        return self.reasons | tasks | self.placed.waits
 
     def wants(self, command_id: str) -> bool:
         """Whether the command is part of the plan: an outcome of any other is stale."""
@@ -64,24 +73,89 @@ def plan(state: State, now: datetime, agenda: Agenda = NOTHING_ANNOUNCED, cluste
 
     Which nodes there are, the state says; of the cluster count how many trainings it may run, and what lies where.
     """
-    result = Plan()
-    waiting: list[Request] = []
-    for t in state.tournaments.values():
-        last = t.round if t.status is TournamentStatus.ACTIVE else None
-        if t.status is TournamentStatus.PENDING:
-            process_pending_tournaments(t, now, result)
-        elif t.status is TournamentStatus.COMPLETED and not t.secret_seed:
-            result.commands.append(RevealSecretSeed(t.tournament_id))
-        elif last is not None and last.status is RoundStatus.PENDING:
-            _prepare_tasks(t, last, now, result)
-        elif last is not None and last.status is RoundStatus.ACTIVE:
-            waiting += monitor_training_tasks(t, last, now, result)
-    for lease in state.leases.values():
-        _release(state, lease, result)
-    _admit(waiting, cluster, state, result)
-    for tournament_type in agenda.types:
-        _announce(state, tournament_type, agenda, now, result)
-    return result
+    return Planner().plan(state, now, agenda, cluster)
+
+
+class Planner:
+    """Plans one state after the other: what did not change since the last one is not looked at again.
+
+    Guarantee: what it says of a state does not depend on the states that it saw before.
+    """
+
+    def __init__(self) -> None:
+        self._rounds: dict[str, _OpenRound] = {}
+        """By tournament."""
+        self._stagings: _Stagings = {}
+        """By training and node."""
+
+    def plan(self, state: State, now: datetime, agenda: Agenda, cluster: Cluster) -> Plan:
+        """As the function `plan`."""
+        result, before, self._rounds = Plan(), self._rounds, {}
+        for t in state.tournaments.values():
+            last = t.round if t.status is TournamentStatus.ACTIVE else None
+            if t.status is TournamentStatus.PENDING:
+                process_pending_tournaments(t, now, result)
+            elif t.status is TournamentStatus.COMPLETED and not t.secret_seed:
+                result.commands.append(RevealSecretSeed(t.tournament_id))
+            elif last is not None and last.status is RoundStatus.PENDING:
+                _prepare_tasks(t, last, now, result)
+            elif last is not None and last.status is RoundStatus.ACTIVE:
+                known = before.get(t.tournament_id)
+                current = known if known and known.active.matches is last.matches else _OpenRound(last)
+                self._rounds[t.tournament_id] = current
+                result.work += current.work(t, now)
+        _count_demand(result)
+        watched = {command.spec.attempt_id for command in result.commands if isinstance(command, Train)}
+        for attempt_id, lease in state.leases.items():
+            if attempt_id not in watched:
+                _release(state, lease, result)
+        self._admit(cluster, state, now, result)
+        for tournament_type in agenda.types:
+            _announce(state, tournament_type, agenda, now, result)
+        return result
+
+    def _admit(self, cluster: Cluster, state: State, now: datetime, result: Plan) -> None:
+        """Give GPUs and places on nodes to those that wait for them."""
+        placed = place([list(work.requests.values()) for work in result.work], state, cluster, now)
+        before, self._stagings, result.placed = self._stagings, {}, placed
+        for key, request in placed.chosen.items():
+            if request.training is None:
+                continue
+            if key in placed.nodes:
+                result.commands.append(_start(state, request.training, placed.nodes[key]))
+            else:
+                result.commands.append(self._stage(state, request.training, placed.stagings[key], before))
+
+    def _stage(self, state: State, training: Training, node: str, before: _Stagings) -> Stage:
+        """The staging of that training on that node: the same as before, as long as its image is."""
+        t, key = state.tournaments[training.tournament_id], (training.key, node)
+        image = t.images.get(training.hotkey)
+        known, staging = before.get(key, (None, None))
+        if staging is None or known is not training or staging.image is not image:
+            spec = spec_of(t, t.tasks[training.task_id], training, len(training.attempts) + 1)
+            staging = Stage(t.tournament_id, spec, node, image)
+        self._stagings[key] = training, staging
+        return staging
+
+
+class _OpenRound:
+    """The tasks of a round that is played, in the order of its matches, and what each asks for."""
+
+    def __init__(self, active: Round) -> None:
+        self.active = active
+        self._tasks = [match.tasks[slot] for match in active.matches.values() for slot in sorted(match.tasks)]
+        self._known: dict[str, TaskWork] = {}
+
+    def work(self, t: Tournament, now: datetime) -> list[TaskWork]:
+        """Of every task that is not decided."""
+        found: list[TaskWork] = []
+        for task_id in self._tasks:
+            task, known = t.tasks[task_id], self._known.get(task_id)
+            if task.decided is None:
+                work = monitor_training_tasks(t.tournament_id, task, self.active.drawn_at, now, known)
+                self._known[task_id] = work
+                found.append(work)
+        return found
 
 
 def _announce(state: State, tournament_type: TournamentType, agenda: Agenda, now: datetime, result: Plan) -> None:
@@ -91,7 +165,7 @@ def _announce(state: State, tournament_type: TournamentType, agenda: Agenda, now
         return
     if due > now:
         result.wake_at.append(due)
-        result.waits[tournament_type.value] = f"the next {tournament_type.value} tournament starts at {due:%F %T} UTC"
+        result.reasons[tournament_type.value] = f"the next {tournament_type.value} tournament starts at {due:%F %T} UTC"
         return
     reign = state.reigns.get(tournament_type)
     champion, wins = (reign.champion, reign.wins) if reign else (None, 0)
@@ -110,46 +184,11 @@ def process_pending_tournaments(t: Tournament, now: datetime, result: Plan) -> N
     due = t.passed_at + timedelta(minutes=t.rules.reask_minutes) if t.passed_at else now
     if due <= now:
         result.commands.append(AskMiners(t.tournament_id, t.tournament_type, t.passes + 1, known))
-        result.waits[t.tournament_id] = "the miners are asked for their repositories"
+        result.reasons[t.tournament_id] = "the miners are asked for their repositories"
         return
     result.wake_at.append(due)
     wait = f"{len(t.entrants)} of {t.rules.min_miners} entrants: the miners are asked again at {due:%H:%M:%S} UTC"
-    result.waits[t.tournament_id] = wait
-
-
-def monitor_training_tasks(t: Tournament, active: Round, now: datetime, result: Plan) -> list[Request]:
-    """Watch the attempts that hold a lease, evaluate finished trainings; return those that wait for GPUs."""
-    waiting: list[Request] = []
-    for task in _open_tasks(t, active):
-        for training in task.trainings.values():
-            key = training.key
-            if training.status is TrainingStatus.TRAINING and training.attempt:
-                result.commands.append(Train(t.tournament_id, training.attempt.spec, training.attempt.node, None))
-            elif training.terminal and training.evaluated:
-                result.waits[key] = "evaluated; the task's other entrants are not done"
-            elif training.status is TrainingStatus.FAILURE:
-                result.waits[key] = "failed; the task's other entrants are not done"
-            elif training.not_before and training.not_before > now:
-                result.wake_at.append(training.not_before)
-                result.waits[key] = f"{training.trouble}; tried again at {training.not_before:%H:%M:%S} UTC"
-            elif training.status is TrainingStatus.SUCCESS:
-                result.commands.append(_evaluate(t, task, training))
-            else:
-                waiting.append(_request(t, task, training))
-    return waiting
-
-
-def _request(t: Tournament, task: Task, training: Training) -> Request:
-    unbuilt = None if training.hotkey in t.images else (t.tournament_id, training.hotkey)
-    return Request(training.key, task.gpu_requirement, task.hours, training, unbuilt)
-
-
-def _open_tasks(t: Tournament, active: Round) -> Iterator[Task]:
-    for match in active.matches.values():
-        for slot in sorted(match.tasks):
-            task = t.tasks[match.tasks[slot]]
-            if task.decided is None:
-                yield task
+    result.reasons[t.tournament_id] = wait
 
 
 def _prepare_tasks(t: Tournament, drawn: Round, now: datetime, result: Plan) -> None:
@@ -164,12 +203,12 @@ def _prepare_slot(t: Tournament, drawn: Round, match: Match, slot: int, now: dat
     due = match.not_before.get(slot, now)
     if due > now:
         result.wake_at.append(due)
-        result.waits[key] = f"{match.trouble[slot]}; the preparation is repeated at {due:%H:%M:%S} UTC"
+        result.reasons[key] = f"{match.trouble[slot]}; the preparation is repeated at {due:%H:%M:%S} UTC"
         return
     place = ids.TaskPlace(match.match_id, slot, match.preparations.get(slot, 0) + 1)
     where = t.tournament_id, t.tournament_type, drawn.round_type
     result.commands.append(PrepareTask(*where, place, ids.task_id(place), match.replaces.get(slot)))
-    result.waits[key] = "its task is prepared"
+    result.reasons[key] = "its task is prepared"
 
 
 def _release(state: State, lease: Lease, result: Plan) -> None:
@@ -181,27 +220,22 @@ def _release(state: State, lease: Lease, result: Plan) -> None:
         return
     if node.lost_at:
         free = f"{lease.gpus}×{lease.gpu_type} of {lease.node}, lost at {node.lost_at:%F %T} UTC, are free"
-        result.waits[f"lease.{lease.attempt_id}"] = f"{free} when it comes back or somebody fences it"
+        result.reasons[f"lease.{lease.attempt_id}"] = f"{free} when it comes back or somebody fences it"
         return
     result.commands.append(Release(t.tournament_id, attempt.spec, lease.node))
-    result.waits[f"lease.{lease.attempt_id}"] = f"{lease.node} makes sure that nothing of it runs any more"
+    result.reasons[f"lease.{lease.attempt_id}"] = f"{lease.node} makes sure that nothing of it runs any more"
 
 
-def _admit(waiting: list[Request], cluster: Cluster, state: State, result: Plan) -> None:
-    if cluster.staged is None:
-        placed = place(waiting, state, cluster.max_trainers)
-    else:
-        placed = place_staged(waiting, state, cluster)
-    result.waits.update(placed.waits)
-    running = [c.spec.gpu_requirement for c in result.commands if isinstance(c, Train)]
-    wanted = Counter([*running, *(request.requirement for request in waiting)])
-    for requirement in sorted(wanted, key=lambda r: (-r.gpus, r.value)):
+def _count_demand(result: Plan) -> None:
+    """Let the commands of all tasks run, and sum up the GPUs that these have and want."""
+    wanted = Counter[GpuRequirement]()
+    for work in result.work:
+        result.commands += work.commands.values()
+        wanted[work.task.gpu_requirement] += work.holding
+        if work.wakes:
+            result.wake_at.append(min(work.wakes.values()))
+    for requirement in sorted(+wanted, key=lambda r: (-r.gpus, r.value)):
         result.demand.extend([requirement] * wanted[requirement])
-    for request in waiting:
-        if request.key in placed.nodes and request.training:
-            result.commands.append(_start(state, request.training, placed.nodes[request.key]))
-        if request.key in placed.stagings and request.training:
-            result.commands.append(_stage(state, request.training, placed.stagings[request.key]))
 
 
 def _start(state: State, training: Training, node: str) -> Train:
@@ -219,26 +253,3 @@ def _start(state: State, training: Training, node: str) -> Train:
         terms=terms_of(task, t.rules),
     )
     return Train(t.tournament_id, spec_of(t, task, training, epoch), node, intent)
-
-
-def _stage(state: State, training: Training, node: str) -> Stage:
-    t = state.tournaments[training.tournament_id]
-    spec = spec_of(t, t.tasks[training.task_id], training, len(training.attempts) + 1)
-    return Stage(t.tournament_id, spec, node, t.images.get(training.hotkey))
-
-
-def _evaluate(t: Tournament, task: Task, training: Training) -> Evaluate:
-    attempt = training.attempts[-1]
-    checkpoint = attempt.outcome.checkpoint if isinstance(attempt.outcome, Trained) else ""
-    return Evaluate(
-        tournament_id=t.tournament_id,
-        task_id=task.task_id,
-        task_type=task.task_type,
-        hotkey=training.hotkey,
-        attempt_id=attempt.attempt_id,
-        checkpoint=checkpoint,
-        data=task.data,
-        number=task.evaluation,
-        tries=training.evaluation_failures + training.taken_back,
-        deaths=training.evaluator_deaths,
-    )

@@ -1,4 +1,4 @@
-"""What is put on which node before GPUs are held there, and which trainings start (RULES §6).
+"""What lies on which node, and what is put there before GPUs are held (RULES §6).
 
 Guarantee: a training starts only where its image and its data lie; an image is built in one place at a time.
 """
@@ -6,117 +6,110 @@ Guarantee: a training starts only where its image and its data lie; an image is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from tourney_ray.core.leases import Cluster, free_gpus
-from tourney_ray.core.placement import Placed, Request, reason_to_wait, urgency
+from tourney_ray.core.leases import Cluster
+from tourney_ray.core.queueing import Request
 from tourney_ray.core.state import State
 
 STAGINGS_PER_NODE = 2
 """How many trainings are staged on one node at a time."""
 
-
-def place_staged(requests: Sequence[Request], state: State, cluster: Cluster) -> Placed:
-    """The most urgent first: each starts on the fullest node that fits and holds what it needs.
-
-    Where it fits but lacks something, room is kept for it and it is staged there; what fits nowhere is staged ahead, on
-    the node with the fewest others. Every request that does not start has its reason to wait.
-    """
-    desk = _Desk(requests, state, cluster)
-    for request in sorted(requests, key=urgency):
-        desk.admit(request)
-    return desk.placed
+AHEAD = 2
+"""For how many times its GPUs trainings are staged on a node that has no room for them yet."""
 
 
-class _Desk:
-    """What room there is, and who was sent where so far."""
+class Shelves:
+    """The nodes' places for images and data. Where trainings need none, everything lies everywhere."""
 
-    def __init__(self, requests: Sequence[Request], state: State, cluster: Cluster) -> None:
-        self.placed = Placed({}, {})
+    def __init__(self, state: State, cluster: Cluster) -> None:
+        self._state = state
         self._cluster = cluster
         self._gpus = {n.node_id: n.gpus for n in state.nodes.values() if n.lost_at is None}
-        self._free = free_gpus(state)
-        self._running = len(state.leases)
-        self._staged = {pair for pair in cluster.staged or () if pair[1] in self._gpus}
-        waiting = {request.key for request in requests}
-        self._load = Counter(node for key, node in self._staged if key in waiting)
-        """Requests that are staged or being staged, by node."""
-        self._stagings: Counter[str] = Counter()
+        self._load = Counter[str]()
+        """GPUs that what is staged, or being staged, on a node waits for."""
+        self._stagings = Counter[str]()
+        self._slots = STAGINGS_PER_NODE * len(self._gpus)
+        """How many more can be staged at a time."""
         self._builds: dict[tuple[str, str], str] = {}
         """Where an image is being built, by tournament and hotkey."""
 
-    def admit(self, request: Request) -> None:
-        """Start it, stage it, or say what it waits for."""
-        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
-        suitable = sorted(node for node, has in self._gpus.items() if has.get(kind, 0) >= gpus)
-        roomy = [] if self._full else [node for node in suitable if self._free[node, kind] >= gpus]
-        ready = [node for node in roomy if self._is_ready(request, node)]
-        busy = reason_to_wait(request.requirement, bool(suitable), self._running if self._full else None)
-        if ready:
-            self._start(request, ready)
-        elif request.unbuilt in self._builds:
-            self._wait(request, f"the image of {request.unbuilt[1]} is being built on {self._builds[request.unbuilt]}")
-        elif roomy:
-            self._stage_here(request, roomy)
-        elif self._is_staged(request, suitable):
-            self._wait(request, busy)
-        else:
-            self._stage_ahead(request, suitable, busy)
-
     @property
-    def _full(self) -> bool:
-        most = self._cluster.max_trainers
-        return most is not None and self._running >= most
+    def needed(self) -> bool:
+        """Whether anything has to lie anywhere before a training starts."""
+        return self._cluster.staged is not None
 
-    def _is_ready(self, request: Request, node: str) -> bool:
-        return self._is_staged(request, [node]) and node not in self._cluster.unfit
+    def lies(self, request: Request) -> Collection[str]:
+        """The nodes on which its data lie, with its entrant's image of now; all of them where nothing has to."""
+        if self._cluster.staged is None:
+            return self._gpus
+        staged = self._cluster.staged.get(request.key)
+        if not staged:
+            return ()
+        image = self._image(request)
+        return [node for node, there in staged.items() if there == image and node in self._gpus]
 
-    def _is_staged(self, request: Request, nodes: Sequence[str]) -> bool:
-        return request.unbuilt is None and any((request.key, node) in self._staged for node in nodes)
+    def fit(self, nodes: Iterable[str]) -> Sequence[str]:
+        """Those of the nodes on which something can be started or staged for now."""
+        return [node for node in nodes if node not in self._cluster.unfit]
 
-    def _start(self, request: Request, ready: Sequence[str]) -> None:
-        self.placed.nodes[request.key] = self._take(request, ready)
-        self._running += 1
+    def begun(self, request: Request) -> Collection[str]:
+        """The nodes on which it is staged or being staged."""
+        return [*self.lies(request), *self._cluster.staging.get(request.key, ())]
 
-    def _stage_here(self, request: Request, roomy: Sequence[str]) -> None:
-        node = self._take(request, self._fit(roomy))
-        if self._stagings[node] < STAGINGS_PER_NODE:
-            self._stage(request, node)
-        else:
-            self._wait(request, f"its image and data are staged on {node} after {STAGINGS_PER_NODE} others")
+    def goes_on(self, request: Request, roomy: Sequence[str]) -> bool:
+        """Whether it is being staged already, but on none of those nodes: what is begun goes on where it is."""
+        under_way = self._cluster.staging.get(request.key, ())
+        return any(node in self._gpus for node in under_way) and not any(node in roomy for node in under_way)
 
-    def _stage_ahead(self, request: Request, suitable: Sequence[str], busy: str) -> None:
-        """Where the fewest are, while no GPU is free; what is on its way to a node goes on."""
-        idle = [node for node in self._fit(suitable) if self._stagings[node] < STAGINGS_PER_NODE]
-        node = min(idle, key=lambda n: (not self._begun(request, n), self._load[n], n), default=None)
-        if node is None:
-            self._wait(request, busy)
-        else:
-            self._stage(request, node)
+    def is_unbuilt(self, request: Request) -> bool:
+        """Whether its entrant has no image yet."""
+        return self._image(request) is None
 
-    def _take(self, request: Request, nodes: Sequence[str]) -> str:
-        """The node where it is begun, else the fullest, with its GPUs taken."""
-        kind = request.requirement.gpu_type
-        node = min(nodes, key=lambda n: (not self._begun(request, n), self._free[n, kind], n))
-        self._free[node, kind] -= request.requirement.gpus
-        return node
+    def on_its_way(self, request: Request, nodes: Sequence[str]) -> list[str]:
+        """Those of the nodes on which it is being staged."""
+        return [node for node in self._cluster.staging.get(request.key, ()) if node in nodes]
 
-    def _begun(self, request: Request, node: str) -> bool:
-        pair = request.key, node
-        return pair in self._staged or pair in self._cluster.staging
+    def count(self, request: Request, nodes: Iterable[str]) -> None:
+        """Take into account that it waits on these nodes."""
+        for node in nodes:
+            self._load[node] += request.requirement.gpus
 
-    def _fit(self, nodes: Sequence[str]) -> Sequence[str]:
-        """Those on which something can be staged now; all of them where there is none, so that they are tried."""
-        return [node for node in nodes if node not in self._cluster.unfit] or nodes
+    def builds_on(self, request: Request) -> str | None:
+        """Where its image is being built for another training."""
+        return self._builds.get(request.entrant) if request.entrant else None
 
-    def _stage(self, request: Request, node: str) -> None:
-        self.placed.stagings[request.key] = node
+    def idle(self, nodes: Sequence[str]) -> list[str]:
+        """Those on which something can be staged now; an unfit one is tried where there is no other."""
+        if not self._slots:
+            return []
+        return [node for node in self.fit(nodes) or nodes if self._stagings[node] < STAGINGS_PER_NODE]
+
+    def ahead(self, request: Request, nodes: Sequence[str]) -> str | None:
+        """Where it is staged until there is room for it: where it is begun, else where the least waits for its size."""
+        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
+        under_way = self.idle(self.on_its_way(request, nodes))
+        if under_way:
+            return under_way[0]
+        load = {node: self._load[node] + gpus for node in self.idle(nodes)}
+        open_to = [node for node, waits in load.items() if waits <= AHEAD * self._gpus[node][kind]]
+        return min(open_to, key=lambda node: (load[node] / self._gpus[node][kind], node), default=None)
+
+    def stage(self, request: Request, node: str) -> str:
+        """Let it be staged there; what it waits for, then."""
         self._stagings[node] += 1
-        self._load[node] += (request.key, node) not in self._staged
-        if request.unbuilt is not None:
-            self._builds[request.unbuilt] = node
+        self._slots -= 1
+        self._load[node] += request.requirement.gpus
+        if request.entrant is not None and self.is_unbuilt(request):
+            self._builds[request.entrant] = node
         why = f": {self._cluster.unfit[node]}" if node in self._cluster.unfit else ""
-        self._wait(request, f"its image and data are being staged on {node}{why}")
+        return f"its image and data are being staged on {node}{why}"
 
-    def _wait(self, request: Request, reason: str) -> None:
-        self.placed.waits[request.key] = reason
+    def _image(self, request: Request) -> str | None:
+        """Id of the image that its entrant has; empty where it needs none."""
+        if request.entrant is None:
+            return ""
+        tournament_id, hotkey = request.entrant
+        t = self._state.tournaments.get(tournament_id)
+        built = t.images.get(hotkey) if t else None
+        return built.image_id if built else None

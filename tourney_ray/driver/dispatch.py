@@ -106,6 +106,7 @@ class RayDispatcher:
             self._elsewhere = {n["NodeID"] for n in found if HEAD not in n["Resources"]}
             self._nodes_at = now
             self._reaping.look(self._nodes)
+            self._stagings.forget()
         most = self._settings.cluster.max_trainers
         return Cluster(self._nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
 

@@ -6,6 +6,7 @@ Knows no Ray and no wall clock: both are given to it, so that a test or a simula
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +18,7 @@ from tourney_ray.core.events import Act, Fact, ImageBuilt
 from tourney_ray.core.evolve import is_known
 from tourney_ray.core.leases import Cluster, news_of_nodes
 from tourney_ray.core.models import GpuRequirement, TournamentStatus
-from tourney_ray.core.plan import Plan, plan
+from tourney_ray.core.plan import Plan, Planner
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.settle import forced
 from tourney_ray.core.state import State
@@ -75,13 +76,13 @@ class Loop:
         self._in_flight: set[str] = set()
         self._staging: dict[str, tuple[str, str]] = {}
         """Training and node of the stagings among them."""
+        self._planner = Planner()
         self._planned: State | None = None
         """The state that the last plan was made for."""
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, Command] = {}
         """Commands of that plan: the outcome of any other is stale."""
         self._demand: list[GpuRequirement] | None = None
-        self.waits: dict[str, str] = {}
-        """What waits, and for what, as of the last step."""
+        self._upcoming = Plan()
 
     def step(self, outcomes: Sequence[Outcome], now: datetime) -> datetime | None:
         """Record the outcomes, start what should be running; the moment at which to step again without any outcome.
@@ -95,7 +96,7 @@ class Loop:
         batch.add(fact for outcome in outcomes for fact in self._take(outcome, batch))
         batch.add(news_of_nodes(batch.state, cluster))
         upcoming = self._plan(batch.state, cluster, now)
-        fresh = [command for command in upcoming.commands if command.command_id not in self._in_flight]
+        fresh = [command for name, command in self._wanted.items() if name not in self._in_flight]
         batch.add(c.intent for c in fresh if isinstance(c, Train) and c.intent)
         self._record(batch)
         for command in fresh:
@@ -103,7 +104,7 @@ class Loop:
             self._dispatcher.dispatch(command)
         if upcoming.demand != self._demand:
             self._dispatcher.announce(upcoming.demand)
-        self.waits, self._demand = upcoming.waits, upcoming.demand
+        self._upcoming, self._demand = upcoming, upcoming.demand
         return min(upcoming.wake_at, default=None)
 
     def act(self, act: Act, now: datetime) -> None:
@@ -118,15 +119,22 @@ class Loop:
             raise NotAllowed(refusal.message) from refusal
         self.journal.append(batch.facts, now)
 
+    @property
+    def waits(self) -> dict[str, str]:
+        """What waits, and for what, as of the last step."""
+        return self._upcoming.waits
+
     def wants(self, command_id: str) -> bool:
         """Whether the command was part of the last plan."""
         return command_id in self._wanted
 
     def _plan(self, state: State, cluster: Cluster, now: datetime) -> Plan:
         """What should be running; from now on only the outcomes of that are listened to."""
-        cluster = replace(cluster, staging=frozenset(self._staging.values()))
-        upcoming = plan(state, now, self._agenda, cluster)
-        self._wanted = {command.command_id for command in upcoming.commands}
+        under_way = defaultdict[str, list[str]](list)
+        for key, node in self._staging.values():
+            under_way[key].append(node)
+        upcoming = self._planner.plan(state, now, self._agenda, replace(cluster, staging=under_way))
+        self._wanted = {command.command_id: command for command in upcoming.commands}
         return upcoming
 
     def _fly(self, command: Command) -> None:

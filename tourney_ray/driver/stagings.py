@@ -6,7 +6,7 @@ Nothing of it is recorded: a driver that starts anew has everything staged once 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tourney_ray.config import Settings
 from tourney_ray.core import events as e
@@ -23,9 +23,6 @@ UNFIT_S = 30.0
 FAULTS_OF_NODES = {"engine_down", "storage_unavailable", "node_out_of_memory"}
 """Kinds of platform faults that would hit the next training on that node, too."""
 
-Pair = tuple[str, str]
-"""A training's key and a node."""
-
 
 class Stagings:
     """Runs `Stage` commands and remembers what came of them."""
@@ -36,21 +33,22 @@ class Stagings:
         self._settings = settings
         self._state = state
         self._clock = clock
-        self._there: dict[Pair, e.ImageBuilt] = {}
+        self._there: dict[str, dict[str, str]] = {}
+        """By training and node the image's id."""
+        self._tournaments: dict[str, str] = {}
+        """Of those trainings."""
         self._unfit: dict[str, tuple[str, float]] = {}
         """Why, and until when by the clock."""
 
-    def there(self) -> frozenset[Pair] | None:
-        """Pairs of a training and a node that holds its data and its entrant's image; None where nothing is staged."""
-        if self._settings.sandbox.kind != "docker":
-            return None
-        tournaments = {t.tournament_id: t for t in self._state().live()}
-        self._there = {pair: image for pair, image in self._there.items() if image.tournament_id in tournaments}
-        return frozenset(
-            pair
-            for pair, image in self._there.items()
-            if (due := tournaments[image.tournament_id].images.get(image.hotkey)) and due.image_id == image.image_id
-        )
+    def there(self) -> Mapping[str, Mapping[str, str]] | None:
+        """By training and node the id of the image that lies there with its data; None where nothing is staged."""
+        return self._there if self._settings.sandbox.kind == "docker" else None
+
+    def forget(self) -> None:
+        """What lies anywhere for tournaments that are over."""
+        live = {t.tournament_id for t in self._state().live()}
+        self._tournaments = {key: t for key, t in self._tournaments.items() if t in live}
+        self._there = {key: nodes for key, nodes in self._there.items() if key in self._tournaments}
 
     def unfit(self) -> dict[str, str]:
         """Nodes on which nothing can be staged or started for now, and why."""
@@ -72,13 +70,15 @@ class Stagings:
         built = image_built(
             command, made.image_id, made.dockerfile_sha256, made.base_images, made.seconds, found.because
         )
-        self._there[f"{command.spec.task_id}.{command.spec.hotkey}", command.node] = built
+        key = f"{command.spec.task_id}.{command.spec.hotkey}"
+        self._there.setdefault(key, {})[command.node] = built.image_id
+        self._tournaments[key] = command.tournament_id
         return (built,)
 
     def doubt(self, command: Train, failed: Failed) -> None:
         """What was staged for an attempt that the platform failed is looked for once more before the next one."""
         if failed.blame is Blame.PLATFORM:
-            self._there.pop((f"{command.spec.task_id}.{command.spec.hotkey}", command.node), None)
+            self._there.get(f"{command.spec.task_id}.{command.spec.hotkey}", {}).pop(command.node, None)
             self._doubt_node(command.node, failed)
 
     def _doubt_node(self, node: str, failed: Failed) -> None:
@@ -90,6 +90,6 @@ class Stagings:
         if command.image is None:
             return ()
         image_id, nodes = command.image.image_id, self._state().nodes
-        others = sorted({node for (_, node), image in self._there.items() if image.image_id == image_id})
+        others = sorted({n for nodes in self._there.values() for n, there in nodes.items() if there == image_id})
         known = dict.fromkeys((command.image.node, *others))
         return tuple(n for n in known if n != command.node and n in nodes and nodes[n].lost_at is None)

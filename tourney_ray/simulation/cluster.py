@@ -62,6 +62,8 @@ class Machine:
     """Stored beside the output of attempts that have ended here."""
     removed: set[str] = field(default_factory=set[str])
     """Attempts that may not start here any more."""
+    lies: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """Of all machines: by training and node the id of the image that lies there."""
 
     def free(self, gpu_type: str) -> list[int]:
         """Numbers of the GPUs that no container has."""
@@ -75,7 +77,14 @@ class Machine:
             self.containers.clear()
             self.outcomes.clear()
             self.images.clear()
+            for key in self.staged:
+                self.lies[key].pop(self.node_id, None)
             self.staged.clear()
+
+    def stage(self, key: str, staged: Staged) -> None:
+        """Put image and data of a training here."""
+        self.staged[key] = staged
+        self.lies.setdefault(key, {})[self.node_id] = staged.image_id
 
     def holds(self, spec: TrainingSpec) -> bool:
         """Whether image and data of that attempt lie here."""
@@ -89,6 +98,8 @@ class VirtualCluster:
     """All machines."""
 
     machines: dict[str, Machine]
+    lies: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """By training and node the id of the image that lies there with its data."""
 
     def seen(self) -> tuple[Node, ...]:
         """The nodes as Ray would list them."""
@@ -101,12 +112,12 @@ class VirtualCluster:
 
 def parse_nodes(spec: str) -> VirtualCluster:
     """The cluster that `2x8H100,2x1A100` describes: so many nodes of so many GPUs; `ConfigError` if it is none."""
-    machines: dict[str, Machine] = {}
+    cluster = VirtualCluster({})
     for part in spec.split(","):
         match = NODE_SPEC.fullmatch(part.strip())
         if match is None:
             raise ConfigError(f"{part!r} describes no nodes", "write COUNTxGPUSTYPE, such as 2x8H100,1x1A100")
         for _ in range(int(match["count"])):
-            name = f"node-{len(machines):02d}"
-            machines[name] = Machine(name, {match["kind"]: int(match["gpus"])})
-    return VirtualCluster(machines)
+            name = f"node-{len(cluster.machines):02d}"
+            cluster.machines[name] = Machine(name, {match["kind"]: int(match["gpus"])}, lies=cluster.lies)
+    return cluster

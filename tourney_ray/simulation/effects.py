@@ -29,7 +29,6 @@ from tourney_ray.core.preparation import prepared_from_history, task_prepared, t
 from tourney_ray.core.state import Tournament
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import evaluation_failed, lease_ended, preparation_failed
-from tourney_ray.simulation.cluster import Staged
 from tourney_ray.simulation.miners import entrant, task_data
 from tourney_ray.simulation.stager import Stager
 from tourney_ray.simulation.watcher import Watcher
@@ -48,9 +47,8 @@ class VirtualDispatcher:
     def cluster(self) -> Cluster:
         """The machines that are up, what lies on them, and whose engine does not answer."""
         up = [machine for machine in self._world.cluster.machines.values() if machine.up]
-        staged = frozenset((k, m.node_id) for m in up for k, staged in m.staged.items() if self._is_current(staged))
         unfit = {m.node_id: "its container engine does not answer" for m in up if not m.engine_up}
-        return Cluster(self._world.cluster.seen(), staged=staged, unfit=unfit)
+        return Cluster(self._world.cluster.seen(), staged=self._world.cluster.lies, unfit=unfit)
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
         """Nobody scales a virtual cluster."""
@@ -148,12 +146,6 @@ class VirtualDispatcher:
             result=result,
         )
         self._tell(command, measured)
-
-    def _is_current(self, staged: Staged) -> bool:
-        """Whether it is the image that its entrant has now."""
-        t = self._owner.state.tournaments.get(staged.tournament_id)
-        image = t.images.get(staged.hotkey) if t else None
-        return image is not None and image.image_id == staged.image_id
 
     # --- time and seeds
 

@@ -11,6 +11,7 @@ from typing import Any
 from tests.builders import START, data, evaluated, offer
 from tests.golden.harness import Adapter, Fixed, skip
 from tourney_ray.core.decisions import TaskDecided
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.metrics import METRICS
 from tourney_ray.core.models import (
     GpuRequirement,
@@ -23,7 +24,8 @@ from tourney_ray.core.models import (
     TrainingStatus,
 )
 from tourney_ray.core.nodes import Node
-from tourney_ray.core.placement import Request, place
+from tourney_ray.core.placement import place
+from tourney_ray.core.queueing import Request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import process_tournament_scheduling
 from tourney_ray.core.scoring import Submission, rank_task
@@ -191,7 +193,7 @@ def fits(given: Any) -> Any:
     """Whether some machine has the GPUs free; which of them is the scheduler's choice."""
     nodes = {str(i): Node(str(i), _free(trainer["gpus"])) for i, trainer in enumerate(given["trainers"])}
     request = Request("x", GpuRequirement(given["requirement"]), 1.0)
-    return "x" in place([request], State(nodes=nodes)).nodes
+    return "x" in place([[request]], State(nodes=nodes), Cluster(), START).nodes
 
 
 def _free(gpus: Any) -> dict[str, int]:

@@ -1,0 +1,169 @@
+"""Free GPUs by node, and the one node of each GPU type that is kept for the first in line (EASY backfilling).
+
+Guarantee: nothing that starts on a kept node delays the one for which it is kept, as far as time limits tell.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tourney_ray.core.leases import Cluster, free_gpus
+from tourney_ray.core.models import GpuRequirement
+from tourney_ray.core.queueing import Request
+from tourney_ray.core.state import State
+
+LEEWAY = timedelta(minutes=2)
+"""From the end of a time limit until the GPUs are free: what stops a container at last."""
+
+UNSTAGED = timedelta(minutes=10)
+"""By how much earlier a node has to be free to be kept for somebody that is staged on another one."""
+
+
+_End = tuple[datetime, int, str]
+"""When so many GPUs are free again, and who has them until then."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """A node that is kept for the first in line."""
+
+    key: str
+    node: str
+    at: datetime
+    """When it has enough free GPUs at the latest."""
+    spare: int
+    """GPUs that will be free then and are not needed: whoever stays longer may have so many."""
+    behind: str
+    """The attempt that ends last of those that are waited for; empty where there is none."""
+
+
+class Room:
+    """What is free now, what is kept, and what was taken since."""
+
+    def __init__(self, state: State, cluster: Cluster, now: datetime) -> None:
+        self._state = state
+        self._cluster = cluster
+        self._now = now
+        self._free = free_gpus(state)
+        self._gpus = {node.node_id: node.gpus for node in state.nodes.values() if node.lost_at is None}
+        self._suitable: dict[GpuRequirement, list[str]] = {}
+        self._roomy: dict[GpuRequirement, list[str]] = {}
+        """Those of them that are narrow enough and have room, whoever they are kept for."""
+        self._kept: dict[str, Kept] = {}
+        """By GPU type."""
+        self._taken = defaultdict[str, list[tuple[datetime, str, int, str]]](list)
+        """End, node, GPUs and key of what was let in here, by GPU type."""
+
+    def suitable(self, need: GpuRequirement) -> Sequence[str]:
+        """The nodes that could hold it if they were idle."""
+        if need not in self._suitable:
+            self._suitable[need] = sorted(n for n, gpus in self._gpus.items() if _check_suitable_gpus(need, gpus))
+        return self._suitable[need]
+
+    def fitting(self, need: GpuRequirement, hours: float) -> Sequence[str]:
+        """The nodes on which it may start now."""
+        if need not in self._roomy:
+            large = self._narrow_enough(need)
+            self._roomy[need] = [node for node in large if self._free[node, need.gpu_type] >= need.gpus]
+        roomy, kept = self._roomy[need], self._kept.get(need.gpu_type)
+        if kept is None or kept.spare >= need.gpus or kept.node not in roomy or self._ends_before(kept, hours):
+            return roomy
+        return [node for node in roomy if node != kept.node]
+
+    def fullest(self, need: GpuRequirement, nodes: Iterable[str]) -> str:
+        """Of those nodes the one with the fewest free GPUs, of equals the first."""
+        return min(nodes, key=lambda node: (self._free[node, need.gpu_type], node))
+
+    def take(self, request: Request, node: str) -> None:
+        """Let it in there."""
+        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
+        self._free[node, kind] -= gpus
+        for need, roomy in self._roomy.items():
+            if need.gpu_type == kind and need.gpus > self._free[node, kind] and node in roomy:
+                roomy.remove(node)
+        self._taken[kind].append((self._now + timedelta(hours=request.hours) + LEEWAY, node, gpus, request.key))
+        kept = self._kept.get(kind)
+        if kept and kept.node == node and not self._ends_before(kept, request.hours):
+            kept.spare -= gpus
+
+    def keep(self, request: Request, begun: Collection[str]) -> None:
+        """Keep a node for it, unless one is kept for somebody of that GPU type; those where it is `begun` preferred."""
+        kind = request.requirement.gpu_type
+        if kind in self._kept:
+            return
+        ends = self._ends(kind)
+        turns = [turn for n in self.suitable(request.requirement) if (turn := self._turn(request, n, ends[n]))]
+        fit = [turn for turn in turns if turn.node not in self._cluster.unfit] or turns
+        if fit:
+            self._kept[kind] = min(fit, key=lambda t: (t.at if t.node in begun else t.at + UNSTAGED, t.node))
+
+    def is_kept(self, need: GpuRequirement) -> bool:
+        """Whether a node is kept for anybody of that GPU type."""
+        return need.gpu_type in self._kept
+
+    def kept_for(self, request: Request) -> Kept | None:
+        """What is kept for that very request."""
+        kept = self._kept.get(request.requirement.gpu_type)
+        return kept if kept and kept.key == request.key else None
+
+    def why_none(self, request: Request) -> str:
+        """Why it cannot start now; that it needs GPUs goes without saying."""
+        need = request.requirement
+        if not self.suitable(need):
+            return self._unsuitable(need)
+        if not self._narrow_enough(need):
+            return "a node as small as that can be launched"
+        kept = self._kept.get(need.gpu_type)
+        if kept and kept.key == request.key:
+            after = f", behind {kept.behind}" if kept.behind else ""
+            return f"{kept.node} is kept for it, free at {kept.at:%F %T} UTC at the latest{after}"
+        if kept and self._free[kept.node, need.gpu_type] >= need.gpus:
+            return f"{kept.node} is kept for {kept.key}, and nothing else is free"
+        return "all are leased"
+
+    def _unsuitable(self, need: GpuRequirement) -> str:
+        types = self._cluster.launchable
+        if types is None:
+            return "no node has that"
+        could = any(_check_suitable_gpus(need, {kind: gpus}) for kind, gpus in types)
+        return "no node has that yet; one can be launched" if could else "no node has that, and none can be launched"
+
+    def _narrow_enough(self, need: GpuRequirement) -> Sequence[str]:
+        """The suitable nodes that are no larger than one that could be launched instead."""
+        kind, types = need.gpu_type, self._cluster.launchable or ()
+        least = min((gpus for k, gpus in types if k == kind and gpus >= need.gpus), default=None)
+        nodes = self.suitable(need)
+        return nodes if least is None else [node for node in nodes if self._gpus[node][kind] <= least]
+
+    def _turn(self, request: Request, node: str, ends: list[_End]) -> Kept | None:
+        """When the node has room for it at the latest, by the time limits of what runs there; None if never."""
+        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
+        free, at, behind = self._free[node, kind], self._now, ""
+        for end, held, name in sorted(ends):
+            if free >= gpus and end > at:
+                break
+            free, at, behind = free + held, max(at, end), name
+        return Kept(request.key, node, at, free - gpus, behind) if free >= gpus else None
+
+    def _ends(self, kind: str) -> defaultdict[str, list[_End]]:
+        """By node when its GPUs are free again; what is overdue is expected to take as long again."""
+        by_node = defaultdict[str, list[_End]](list)
+        for lease in self._state.leases.values():
+            if lease.gpu_type == kind:
+                limit = lease.until + LEEWAY
+                end = limit if limit >= self._now else self._now + (self._now - limit)
+                by_node[lease.node].append((end, lease.gpus, lease.attempt_id))
+        for end, node, gpus, key in self._taken[kind]:
+            by_node[node].append((end, gpus, key))
+        return by_node
+
+    def _ends_before(self, kept: Kept, hours: float) -> bool:
+        return self._now + timedelta(hours=hours) + LEEWAY <= kept.at
+
+
+def _check_suitable_gpus(need: GpuRequirement, gpus: Mapping[str, int]) -> bool:
+    """Whether a node with these GPUs, by type, could hold the training if it were idle."""
+    return gpus.get(need.gpu_type, 0) >= need.gpus
