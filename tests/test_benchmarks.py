@@ -21,10 +21,15 @@ def test_every_script_is_tested_here() -> None:
         "evaluation.py",
         "idle.py",
         "journal.py",
+        "makespan.py",
+        "scale.py",
     ]  # containers and idle: in tests/docker
 
 
-@pytest.mark.parametrize("script", [pytest.param("evaluation.py", marks=pytest.mark.slow), "core.py", "journal.py"])
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param("evaluation.py", marks=pytest.mark.slow), "core.py", "journal.py", "makespan.py", "scale.py"],
+)
 def test_json_holds_positive_ratios(script: str, tmp_path: Path) -> None:
     document = json.loads(_run(script, "--quick", "--json", cwd=tmp_path))
     assert f"{document['benchmark']}.py" == script

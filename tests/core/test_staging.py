@@ -14,7 +14,7 @@ from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.placement import place
 from tourney_ray.core.queueing import Placed, Request
-from tourney_ray.core.staging import STAGINGS_PER_NODE
+from tourney_ray.core.staging import places
 
 DOWN = "its engine does not answer"
 
@@ -101,13 +101,13 @@ def test_what_fits_nowhere_now_is_staged_where_the_fewest_wait():
     }
 
 
-def test_no_node_stages_more_than_two_at_a_time():
+def test_no_node_stages_more_than_two_at_a_time_or_one_for_two_gpus():
     ahead = placed(built("a", "b", "c"), on(nodes(n1=1), held=1))
     assert ahead.stagings == {"a": "n1", "b": "n1"}
     assert ahead.waits["c"] == "needs 1×H100 on one node: all are leased"
-    roomy = placed(built("a", "b", "c"), on(nodes(n1=8)))
-    assert roomy.stagings == {"a": "n1", "b": "n1"}
-    assert roomy.waits["c"] == "its image and data are staged after 2 others on each node with room"
+    roomy = placed(built("a", "b", "c", "d", "e", "f"), on(nodes(n1=8)))
+    assert roomy.stagings == dict.fromkeys("abcd", "n1")
+    assert roomy.waits["e"] == "its image and data are staged once a node with room is through with others"
 
 
 def test_no_more_trainers_than_the_machine_may_run_and_the_others_are_staged():
@@ -189,7 +189,7 @@ def test_each_starts_where_it_is_staged_or_says_why_not(
     assert all(found.waits.values())
     assert set(found.stagings) <= set(found.waits)
     assert most is None or len(found.nodes) <= most
-    assert max(Counter(found.stagings.values()).values(), default=0) <= STAGINGS_PER_NODE
+    assert all(count <= places({"H100": gpus[node]}) for node, count in Counter(found.stagings.values()).items())
     taken, builds = Counter[str](), Counter[tuple[str, str]]()
     for request in requests:
         if node := found.nodes.get(request.key):

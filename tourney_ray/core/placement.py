@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from tourney_ray.core.leases import Cluster
+from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.queueing import Placed, Request, in_order
 from tourney_ray.core.room import Room
-from tourney_ray.core.staging import STAGINGS_PER_NODE, Shelves
+from tourney_ray.core.staging import Shelves
 from tourney_ray.core.state import State
 
 
@@ -43,6 +44,8 @@ class _Desk:
         """What is staged, but not where there is room for it."""
         self._ahead: list[Request] = []
         """What has no room and is to be staged until then."""
+        self._full_shelves: set[GpuRequirement] = set()
+        """For what as much is staged ahead on every node as may be."""
         self._misses = 0
         """How many of the rank at hand could neither start nor be staged."""
         self._none = False
@@ -103,8 +106,8 @@ class _Desk:
         idle = self._shelves.idle(self._shelves.on_its_way(request, roomy) or roomy)
         if not idle:
             self._room.keep(request, self._shelves.begun(request))
-            others = f"its image and data are staged after {STAGINGS_PER_NODE} others on each node with room"
-            self._placed.reasons[request.key] = others if roomy else self._why(request)
+            later = "its image and data are staged once a node with room is through with others"
+            self._placed.reasons[request.key] = later if roomy else self._why(request)
             return False
         node = self._room.fullest(request.requirement, idle)
         self._room.take(request, node)
@@ -132,9 +135,13 @@ class _Desk:
         if self._waits_for_build(request):
             return
         kept, suitable = self._room.kept_for(request), self._room.suitable(request.requirement)
+        if kept is None and request.requirement in self._full_shelves and not self._shelves.is_under_way(request):
+            return
         node = self._shelves.ahead(request, [kept.node] if kept else suitable)
         if node:
             self._placed.stage(request, node, self._shelves.stage(request, node))
+        elif kept is None:
+            self._full_shelves.add(request.requirement)
 
     def _waits_for_build(self, request: Request) -> bool:
         where = self._shelves.builds_on(request)
@@ -145,7 +152,7 @@ class _Desk:
     def _missed(self, request: Request) -> bool:
         """Whether to look further: what is staged is at the queue's head, and the rest only waits for places."""
         self._misses += 1
-        return self._misses <= STAGINGS_PER_NODE * len(self._room.suitable(request.requirement))
+        return self._misses <= self._shelves.most(self._room.suitable(request.requirement))
 
     def _roomy(self, request: Request) -> Sequence[str]:
         if self._none or self._full:

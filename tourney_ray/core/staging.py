@@ -6,17 +6,19 @@ Guarantee: a training starts only where its image and its data lie; an image is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tourney_ray.core.leases import Cluster
+from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.queueing import Request
 from tourney_ray.core.state import State
 
-STAGINGS_PER_NODE = 2
-"""How many trainings are staged on one node at a time."""
+LEAST_STAGINGS = 2
+GPUS_PER_STAGING = 2
+"""On a node so many trainings are staged at a time, or one for so many of its GPUs where that is more."""
 
 AHEAD = 2
-"""For how many times its GPUs trainings are staged on a node that has no room for them yet."""
+"""For how many times a node's GPUs trainings of one width are staged there before there is room for them."""
 
 
 class Shelves:
@@ -26,10 +28,11 @@ class Shelves:
         self._state = state
         self._cluster = cluster
         self._gpus = {n.node_id: n.gpus for n in state.nodes.values() if n.lost_at is None}
-        self._load = Counter[str]()
-        """GPUs that what is staged, or being staged, on a node waits for."""
+        self._load = Counter[tuple[str, GpuRequirement]]()
+        """Trainings that are staged, or being staged, on a node and wait, by what they need."""
         self._stagings = Counter[str]()
-        self._slots = STAGINGS_PER_NODE * len(self._gpus)
+        self._most = {node: places(gpus) for node, gpus in self._gpus.items()}
+        self._slots = sum(self._most.values())
         """How many more can be staged at a time."""
         self._builds: dict[tuple[str, str], str] = {}
         """Where an image is being built, by tournament and hotkey."""
@@ -62,6 +65,10 @@ class Shelves:
         under_way = self._cluster.staging.get(request.key, ())
         return any(node in self._gpus for node in under_way) and not any(node in roomy for node in under_way)
 
+    def is_under_way(self, request: Request) -> bool:
+        """Whether it is being staged anywhere."""
+        return bool(self._cluster.staging.get(request.key))
+
     def is_unbuilt(self, request: Request) -> bool:
         """Whether its entrant has no image yet."""
         return self._image(request) is None
@@ -73,33 +80,36 @@ class Shelves:
     def count(self, request: Request, nodes: Iterable[str]) -> None:
         """Take into account that it waits on these nodes."""
         for node in nodes:
-            self._load[node] += request.requirement.gpus
+            self._load[node, request.requirement] += 1
 
     def builds_on(self, request: Request) -> str | None:
         """Where its image is being built for another training."""
         return self._builds.get(request.entrant) if request.entrant else None
 
+    def most(self, nodes: Iterable[str]) -> int:
+        """How many trainings these nodes can stage at a time."""
+        return sum(self._most[node] for node in nodes)
+
     def idle(self, nodes: Sequence[str]) -> list[str]:
         """Those on which something can be staged now; an unfit one is tried where there is no other."""
         if not self._slots:
             return []
-        return [node for node in self.fit(nodes) or nodes if self._stagings[node] < STAGINGS_PER_NODE]
+        return [node for node in self.fit(nodes) or nodes if self._stagings[node] < self._most[node]]
 
     def ahead(self, request: Request, nodes: Sequence[str]) -> str | None:
         """Where it is staged until there is room for it: where it is begun, else where the least waits for its size."""
-        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
         under_way = self.idle(self.on_its_way(request, nodes))
         if under_way:
             return under_way[0]
-        load = {node: self._load[node] + gpus for node in self.idle(nodes)}
-        open_to = [node for node, waits in load.items() if waits <= AHEAD * self._gpus[node][kind]]
-        return min(open_to, key=lambda node: (load[node] / self._gpus[node][kind], node), default=None)
+        need = request.requirement
+        load = {n: (self._load[n, need] + 1) * need.gpus / self._gpus[n][need.gpu_type] for n in self.idle(nodes)}
+        return min((n for n in load if load[n] <= AHEAD), key=lambda n: (load[n], n), default=None)
 
     def stage(self, request: Request, node: str) -> str:
         """Let it be staged there; what it waits for, then."""
         self._stagings[node] += 1
         self._slots -= 1
-        self._load[node] += request.requirement.gpus
+        self._load[node, request.requirement] += 1
         if request.entrant is not None and self.is_unbuilt(request):
             self._builds[request.entrant] = node
         why = f": {self._cluster.unfit[node]}" if node in self._cluster.unfit else ""
@@ -113,3 +123,8 @@ class Shelves:
         t = self._state.tournaments.get(tournament_id)
         built = t.images.get(hotkey) if t else None
         return built.image_id if built else None
+
+
+def places(gpus: Mapping[str, int]) -> int:
+    """How many trainings a node with these GPUs stages at a time."""
+    return max(LEAST_STAGINGS, sum(gpus.values()) // GPUS_PER_STAGING)

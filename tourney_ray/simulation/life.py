@@ -100,11 +100,12 @@ class Handle:
 class Life:
     """A driver's process."""
 
-    def __init__(self, disk: Disk, agenda: Agenda, died: Callable[[Life], None]) -> None:
+    def __init__(self, disk: Disk, agenda: Agenda, died: Callable[[Life], None], explains: bool = True) -> None:
         self._disk = disk
         self._world = disk.world
         self._agenda = agenda
         self._died = died
+        self._explains = explains
         self.alive = True
         self._handle = Handle(disk)
         self._dispatcher = VirtualDispatcher(self._world, self)
@@ -143,7 +144,8 @@ class Life:
 
     def _step(self, outcomes: Sequence[Outcome]) -> None:
         wake_at = self._loop.step(outcomes, self._world.clock.shown())
-        self._explain()
+        if self._explains:
+            self._explain()
         self._wakes += 1
         if wake_at:
             self._wake_in(self._world.clock.seconds_until(wake_at))

@@ -53,6 +53,8 @@ class Setting:
     """Whether a person cancels the first tournament on its way; one more of its type follows."""
     crash_at: int | None = None
     """The only moment of a run, counted from 1, at which the driver dies; None: as `faults` has it."""
+    explains: bool = True
+    """Whether every plan is searched for what neither runs nor waits for anything; a second plan at every step."""
     varies: bool = False
     """Whether entrants, types and tournaments change from seed to seed, with these numbers as the least."""
 
@@ -92,6 +94,7 @@ class Run:
         self._agenda = Agenda(setting.types, endless=True, rules=setting.rules)
         self._dice = dice
         self._lives: list[Life] = []
+        self._scale = 1 + setting.entrants // 100
         self._born = 0
 
     def play(self) -> Played:
@@ -103,7 +106,7 @@ class Run:
         clock, events = self._world.clock, 0
         while not self._over() and not self._hopeless():
             events += 1
-            if clock.seconds > LONGEST_S or events > MOST_EVENTS or not clock.next():
+            if clock.seconds > LONGEST_S or events > MOST_EVENTS * self._scale or not clock.next():
                 self._world.broken.append(f"stuck after {clock.seconds / 86400:.1f} days: {self._waits()}")
                 break
         return self._result()
@@ -146,7 +149,7 @@ class Run:
     # --- drivers
 
     def _be_born(self) -> None:
-        life = Life(self._disk, self._agenda, self._bury)
+        life = Life(self._disk, self._agenda, self._bury, self._setting.explains)
         self._born += 1
         self._lives.append(life)
         self._world.driver = life

@@ -1,0 +1,154 @@
+"""Schedules of the same trainings by several policies, in virtual time, on nodes of 8 GPUs; all times in hours.
+
+What every policy has to do is the same: download and build, train, upload. Ours does the first beforehand and the last
+afterwards, as `core.placement` has it staged; the others hold GPUs for all of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from lab.traces import NODE_GPUS, Job
+from tourney_ray.core.leases import Cluster
+from tourney_ray.core.nodes import Lease, Node
+from tourney_ray.core.placement import place
+from tourney_ray.core.queueing import Request
+from tourney_ray.core.state import State
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+POLL = 0.25
+"""Between two looks of a scheduler that polls: 15 minutes."""
+
+MOMENT = 1 / 3600
+"""From a decision to its effect."""
+
+Pick = Callable[[Sequence[Job], dict[str, int]], tuple[Job, str] | None]
+"""Which of the waiting goes to which node next, by its free GPUs; None: nothing does."""
+
+
+def ours(jobs: Sequence[Job], nodes: int) -> float:
+    """Makespan of `core.placement.place`, asked again whenever anything has ended."""
+    return _Ours(jobs, nodes).play()
+
+
+def arrival_order(jobs: Sequence[Job], nodes: int) -> float:
+    """Of a queue that is served in the order of arrival, each to the fullest node that fits."""
+
+    def pick(waiting: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | None:
+        return _best_fit(waiting[:1], free)
+
+    return _greedy(jobs, nodes, pick, polls=False)
+
+
+def smallest_first(jobs: Sequence[Job], nodes: int) -> float:
+    """Of what Ray drifts to: the narrowest that fits goes first."""
+
+    def pick(waiting: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | None:
+        return _best_fit(sorted(waiting, key=lambda job: job.gpus), free)
+
+    return _greedy(jobs, nodes, pick, polls=False)
+
+
+def god(jobs: Sequence[Job], nodes: int) -> float:
+    """Of G.O.D's policy: every 15 minutes what leaves the smallest share of a node's free GPUs over; nobody waits for
+    a wide one, and downloads, builds and uploads are done while GPUs are held.
+    """
+
+    def pick(waiting: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | None:
+        fits = [(job, node) for job in waiting for node, gpus in free.items() if gpus >= job.gpus]
+        return max(fits, key=lambda fit: fit[0].gpus / free[fit[1]], default=None)
+
+    return _greedy(jobs, nodes, pick, polls=True)
+
+
+def _best_fit(jobs: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | None:
+    for job in jobs:
+        if fits := [node for node, gpus in free.items() if gpus >= job.gpus]:
+            return job, min(fits, key=lambda node: (free[node], node))
+    return None
+
+
+def _greedy(jobs: Sequence[Job], nodes: int, pick: Pick, *, polls: bool) -> float:
+    free, waiting = {f"n{i:02d}": NODE_GPUS for i in range(nodes)}, list(jobs)
+    ends: list[tuple[float, int, Job, str]] = []
+    order, now = count(), 0.0
+    while waiting or ends:
+        while ends and ends[0][0] <= now:
+            _, _, job, node = heapq.heappop(ends)
+            free[node] += job.gpus
+        while chosen := pick(waiting, free):
+            job, node = chosen
+            waiting.remove(job)
+            free[node] -= job.gpus
+            heapq.heappush(ends, (now + job.builds + job.downloads + job.runs + job.uploads, next(order), job, node))
+        if not waiting:
+            return max(end for end, *_ in ends)
+        now = now + POLL if polls else ends[0][0]
+    return now
+
+
+@dataclass
+class _Ours:
+    """The virtual nodes, as the placement sees them."""
+
+    jobs: Sequence[Job]
+    nodes: int
+    now: float = 0.0
+    events: list[tuple[float, int, Callable[[], None]]] = field(
+        default_factory=list[tuple[float, int, Callable[[], None]]]
+    )
+    leases: dict[str, Lease] = field(default_factory=dict[str, Lease])
+    staged: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    staging: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def __post_init__(self) -> None:
+        self._order = count()
+        self._machines = {f"n{i:02d}": Node(f"n{i:02d}", {"H100": NODE_GPUS}) for i in range(self.nodes)}
+        self._by_key = {job.key: job for job in self.jobs}
+        self._waiting = {job.key: [Request(job.key, job.requirement, job.limit, START)] for job in self.jobs}
+
+    def play(self) -> float:
+        """The end of the last training."""
+        last = 0.0
+        while self._waiting or self.leases:
+            self._decide()
+            self.now, _, event = heapq.heappop(self.events)
+            event()
+            last = max(last, self.now)
+        return last
+
+    def _decide(self) -> None:
+        state, now = self._state(), START + timedelta(hours=self.now)
+        cluster = Cluster(staged=self.staged, staging=self.staging)
+        placed = place(self._waiting.values(), state, cluster, now)
+        for key, node in placed.stagings.items():
+            if node not in self.staging.get(key, ()):
+                self.staging.setdefault(key, []).append(node)
+                job = self._by_key[key]
+                staging = job.downloads + (0.0 if job.is_built or key in self.staged else job.builds)
+                self._after(staging, lambda key=key, node=node: self._lies(key, node))
+        for key, node in placed.nodes.items():
+            self._start(self._by_key[key], node, now)
+
+    def _start(self, job: Job, node: str, now: datetime) -> None:
+        del self._waiting[job.key]
+        until = now + timedelta(hours=job.limit)
+        self.leases[job.key] = Lease(job.key, "t", job.key, job.key, 1, node, "H100", job.gpus, until)
+        self._after(job.runs + MOMENT, lambda: self.leases.pop(job.key))
+
+    def _lies(self, key: str, node: str) -> None:
+        self.staging[key].remove(node)
+        self.staged.setdefault(key, {})[node] = ""
+
+    def _after(self, hours: float, event: Callable[[], object]) -> None:
+        heapq.heappush(self.events, (self.now + hours, next(self._order), lambda: (event(), None)[1]))
+
+    def _state(self) -> State:
+        held: dict[tuple[str, str], int] = {}
+        for lease in self.leases.values():
+            held[lease.node, "H100"] = held.get((lease.node, "H100"), 0) + lease.gpus
+        return State(nodes=self._machines, leases=self.leases, held=held)
