@@ -1,7 +1,8 @@
 """What a decision of the driver costs in a tournament of thousands of trainings, on 64 nodes of 8 GPUs.
 
 In virtual time: the loop and the placement are the driver's own; miners, machines and containers are the simulation's.
-A decision is one step of the loop: an outcome comes in, facts are recorded in memory, what should run now is planned and started.
+A decision is one step of the loop: an outcome comes in, facts are recorded in memory, what should run now is planned
+and started.
 
 - a decision: the median step with about 1,000 and about 10,000 trainings, in groups of 50 on models of any size
 - the slowest: the 99th percentile
