@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tourney_ray.core.models import GpuRequirement, RoundType, TaskType, TournamentType
@@ -32,10 +32,13 @@ class Demand:
         return f"{self.round_type.value} {self.task_type.value}, {sizes}: {needs}"
 
 
-def demands(types: Iterable[TournamentType], rules: Rules, known: Sequence[int] = ()) -> list[Demand]:
-    """All that the rules can draw, by round, task type and need.
+def demands(
+    types: Collection[TournamentType], titled: Collection[TournamentType], rules: Rules, known: Sequence[int] = ()
+) -> list[Demand]:
+    """All that the rules can draw in tournaments of these types, by round, task type and need.
 
-    `known` are the parameters of all models that there are; empty: any size within the rules' ranges may come.
+    A boss round there is in `titled` types only, where somebody defends. `known` are the parameters of all models that
+    there are; empty: any size within the rules' ranges may come.
     """
     found: dict[tuple[RoundType, TaskType, GpuRequirement], Demand] = {}
     if TournamentType.IMAGE in types:
@@ -48,7 +51,7 @@ def demands(types: Iterable[TournamentType], rules: Rules, known: Sequence[int] 
             before = found.get(key, Demand(round_type, task_type, needs, params, params))
             low, high = min(before.smallest, params), max(before.largest, params)
             found[key] = Demand(round_type, task_type, needs, low, high)
-    return list(found.values())
+    return [d for d in found.values() if d.round_type is not RoundType.BOSS or _type_of(d) in titled]
 
 
 def misfits(wanted: Iterable[Demand], nodes: Sequence[Mapping[str, int]]) -> list[Demand]:
@@ -58,6 +61,10 @@ def misfits(wanted: Iterable[Demand], nodes: Sequence[Mapping[str, int]]) -> lis
         for demand in wanted
         if not any(gpus.get(demand.requirement.gpu_type, 0) >= demand.requirement.gpus for gpus in nodes)
     ]
+
+
+def _type_of(demand: Demand) -> TournamentType:
+    return TournamentType.IMAGE if demand.task_type is TaskType.IMAGE else TournamentType.TEXT
 
 
 def _image(round_type: RoundType) -> Demand:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 
 from tourney_ray.core.models import GpuRequirement, RoundType, TournamentType
@@ -44,6 +43,8 @@ class Cost(Spread):
     """Day of the prices."""
     per: str
     """`GPU-hour` or `node-hour`."""
+    with_head: bool
+    """Whether the head is in it."""
 
 
 class Forecast(Record):
@@ -63,18 +64,13 @@ class Forecast(Record):
     """None without prices."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What is known of machines beyond their GPUs."""
+def forecast(
+    rehearsals: Sequence[Usage], prices: Prices | None = None, instance_of: Mapping[str, str] | None = None
+) -> Forecast:
+    """What to expect after the rehearsals, of which there is at least one; `KeyError` for a price that is missing.
 
-    instance_of: Mapping[str, str]
-    """Instance type by node."""
-    head: str = ""
-    """Instance type of the head, which is there all the time; empty: it costs nothing that is known."""
-
-
-def forecast(rehearsals: Sequence[Usage], fleet: Fleet, prices: Prices | None = None) -> Forecast:
-    """What to expect after the rehearsals, of which there is at least one; `KeyError` for a price that is missing."""
+    `instance_of` is the instance type of each node, for prices per node-hour.
+    """
     types = dict.fromkeys(kind for usage in rehearsals for kind in usage.wall_hours)
     return Forecast(
         seeds=len(rehearsals),
@@ -84,7 +80,7 @@ def forecast(rehearsals: Sequence[Usage], fleet: Fleet, prices: Prices | None = 
         gpu_hours=_by_type(rehearsals, at_limit=False),
         gpu_hours_at_limit=_by_type(rehearsals, at_limit=True),
         wall_hours={kind: spread(usage.wall_hours[kind] for usage in rehearsals) for kind in types},
-        cost=_cost(rehearsals, fleet, prices) if prices else None,
+        cost=_cost(rehearsals, prices, instance_of or {}) if prices else None,
     )
 
 
@@ -125,7 +121,9 @@ def _by_type(rehearsals: Sequence[Usage], *, at_limit: bool) -> dict[str, Spread
     return {kind: spread(hours(usage, kind) for usage in rehearsals) for kind in kinds}
 
 
-def _cost(rehearsals: Sequence[Usage], fleet: Fleet, prices: Prices) -> Cost:
-    found = spread(price_of(usage, prices, fleet.instance_of, fleet.head) for usage in rehearsals)
+def _cost(rehearsals: Sequence[Usage], prices: Prices, instance_of: Mapping[str, str]) -> Cost:
+    found = spread(price_of(usage, prices, instance_of) for usage in rehearsals)
+    with_head = prices.head_hour is not None
     per = "GPU-hour" if prices.gpu_hour else "node-hour"
-    return Cost(p50=found.p50, p95=found.p95, currency=prices.currency, as_of=prices.as_of.isoformat(), per=per)
+    day = prices.as_of.isoformat()
+    return Cost(p50=found.p50, p95=found.p95, currency=prices.currency, as_of=day, per=per, with_head=with_head)

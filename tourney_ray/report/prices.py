@@ -25,6 +25,8 @@ class Prices(Record):
     """The day on which these prices held."""
     gpu_hour: dict[str, Price] = Field(default_factory=dict[str, Price])
     node_hour: dict[str, Price] = Field(default_factory=dict[str, Price])
+    head_hour: Price | None = None
+    """Of the head, which is there all the time; None: it is not counted."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -38,15 +40,15 @@ class Prices(Record):
         return sorted({name for name in wanted if name not in priced})
 
 
-def price_of(usage: Usage, prices: Prices, instance_of: Mapping[str, str], head: str = "") -> float:
+def price_of(usage: Usage, prices: Prices, instance_of: Mapping[str, str]) -> float:
     """What it costs, in the prices' currency.
 
     Per GPU-hour: the hours for which GPUs are leased. Per node-hour: those of nodes that come for trainings and go
-    `IDLE_HOURS` after the last one, and the head's, of instance type `head`, from the first fact to the last end.
-    Raises `KeyError` for what has no price.
+    `IDLE_HOURS` after the last one. The head's, from the first fact to the last end. Raises `KeyError` for what has no
+    price.
     """
+    head = (prices.head_hour or 0.0) * max(usage.wall_hours.values(), default=0.0)
     if prices.gpu_hour:
-        return sum(prices.gpu_hour[held.gpu_type] * held.gpu_hours for held in usage.held)
+        return head + sum(prices.gpu_hour[held.gpu_type] * held.gpu_hours for held in usage.held)
     hours = node_hours(usage, IDLE_HOURS)
-    nodes = sum(prices.node_hour[instance_of[node]] * spent for node, spent in hours.items())
-    return nodes + (prices.node_hour[head] * max(usage.wall_hours.values(), default=0.0) if head else 0.0)
+    return head + sum(prices.node_hour[instance_of[node]] * spent for node, spent in hours.items())

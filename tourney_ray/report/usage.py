@@ -1,4 +1,4 @@
-"""What a tournament takes of a cluster, by its facts: which trainings, which GPUs for how long, from when to when. Pure.
+"""What a tournament takes of a cluster, by its facts: which trainings, which GPUs, from when to when. Pure.
 
 The facts may be those of a journal or of a rehearsal in virtual time.
 """

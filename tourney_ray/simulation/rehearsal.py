@@ -5,14 +5,18 @@ Guarantee: the driver's own loop decides what starts where. Nothing is checked h
 
 from __future__ import annotations
 
+import logging
+import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tourney_ray.core import events as e
-from tourney_ray.core.commands import Announce
 from tourney_ray.core.chain import Entry
+from tourney_ray.core.commands import Announce
 from tourney_ray.core.evolve import evolve
 from tourney_ray.core.ids import TaskPlace
 from tourney_ray.core.leases import Cluster
@@ -65,9 +69,33 @@ class Prospect:
     max_trainers: int | None = None
 
 
+def rehearsals(prospect: Prospect, seeds: int, jobs: int | None = None) -> list[Usage]:
+    """What the tournaments of each seed from 0 take; `jobs` processes, by default one per core.
+
+    Raises `Defect` when one of them does not come to an end.
+    """
+    workers = min(jobs or len(os.sched_getaffinity(0)), seeds)
+    if workers == 1:
+        return [rehearse(prospect, seed) for seed in range(seeds)]
+    with ProcessPoolExecutor(workers) as pool:
+        return list(pool.map(rehearse, [prospect] * seeds, range(seeds)))
+
+
 def rehearse(prospect: Prospect, seed: int) -> Usage:
-    """What the tournaments of that seed take. Raises `Defect` when they do not come to an end."""
-    return _Driver(prospect, seed).play()
+    """What the tournaments of that seed take; raises `Defect` when they do not come to an end."""
+    with _quietly():
+        return _Driver(prospect, seed).play()
+
+
+@contextmanager
+def _quietly() -> Generator[None]:
+    """Without the driver's log: what it says is no news of anything."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +194,8 @@ class _Driver:
         return usage(self._journal.facts)
 
     def _over(self) -> bool:
-        tournaments = self.state.tournaments.values()
-        return len(tournaments) == len(self._types) and all(t.secret_seed for t in tournaments) and not self.state.leases
+        ended = [t for t in self.state.tournaments.values() if t.secret_seed]
+        return len(ended) == len(self._types) and not self.state.leases
 
     def _step(self, outcomes: Sequence[Outcome]) -> None:
         clock = self._world.clock
