@@ -70,6 +70,9 @@ class Update:
 class Driver:
     """The owner of the state. Left undecorated, so that it can be tested without Ray's actor machinery."""
 
+    dispatchers: type[RayDispatcher] = RayDispatcher
+    """What carries commands out; benchmarks put one in its place that trains nothing."""
+
     def __init__(self, settings: Settings) -> None:
         """Open the journal and start stepping; needs a running event loop. Raises `UserError` for a bad journal."""
         settings.state.mkdir(parents=True, exist_ok=True)
@@ -81,7 +84,7 @@ class Driver:
         self._halted = self._storage = ""
         self._sweeper = Sweeper(lambda: self.gc(dry_run=False))
         self._tails: dict[str, str] = {}
-        self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
+        self._dispatcher = self.dispatchers(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
         self._dispatcher.on_defect = self._halt
         agenda = Agenda(settings.types, settings.endless, settings.rules)
         self._loop = Loop(self._journal, self._dispatcher, agenda)
