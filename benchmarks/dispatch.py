@@ -115,7 +115,9 @@ def span_s(entries: Sequence[Entry]) -> float:
 def fsync_s(folder: Path) -> float:
     """Seconds of a write of 4 KiB that is on the disk afterwards."""
     with (folder / "raw").open("ab") as raw:
-        return median(timed(lambda: (os.write(raw.fileno(), bytes(4096)), os.fsync(raw.fileno())))[0] for _ in range(50))
+        return median(
+            timed(lambda: (os.write(raw.fileno(), bytes(4096)), os.fsync(raw.fileno())))[0] for _ in range(50)
+        )
 
 
 def _nothing() -> None:

@@ -110,7 +110,24 @@ def _upsert(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
         values = [plain(value) for value in row.values.values()]
         groups.setdefault((row.table, tuple(row.values)), []).append(values)
     for (table, columns), values in groups.items():
-        _insert(connection, table, columns, values, _on_conflict(table, columns))
+        alone = len(values) == 1 and len(columns) > len(KEYS[table])
+        if not alone:
+            _insert(connection, table, columns, values, _on_conflict(table, columns))
+        elif not _update(connection, table, columns, values[0]):
+            _insert(connection, table, columns, values, "")
+
+
+def _update(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], values: Sequence[Any]) -> bool:
+    """Write one row where it is there already; False where it is not.
+
+    Most facts write one row. To plan an insertion that may turn into an update takes the database many times as long.
+    """
+    given, keys = dict(zip(columns, values, strict=True)), KEYS[table]
+    settled = [column for column in columns if column not in keys]
+    sets, where = (joint.join(f'"{c}" = ?' for c in names) for joint, names in ((", ", settled), (" AND ", keys)))
+    parameters = [given[column] for column in (*settled, *keys)]
+    ((count,),) = connection.execute(f"UPDATE {table} SET {sets} WHERE {where}", parameters).fetchall()
+    return bool(count)
 
 
 def _merged(rows: Iterable[Row]) -> list[Row]:
