@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAMESPACE = "tourney"
-LOOK_AGAIN_S = 10.0
-"""How often the list of nodes is looked at while something waits for one: Ray announces no new nodes."""
+LOOK_S = 0.5
+"""How often the list of nodes is looked at while something waits: Ray announces no new nodes."""
+
+STEP_AGAIN_S = 10.0
+"""How often everything is planned anew while something waits, whatever the nodes."""
 
 STORAGE_PAUSE_S = 5.0
 """Between a failure to record and the next try."""
@@ -63,6 +67,8 @@ class Update:
     entries: tuple[Entry, ...]
     waits: dict[str, str]
     """What waits, and for what."""
+    problems: dict[str, str]
+    """What no waiting will mend, and what to do about it."""
     halted: str
     """Why the driver stopped deciding; empty while it goes on."""
 
@@ -101,7 +107,7 @@ class Driver:
         waits = {**self._loop.waits, **troubles}
         if self._storage:
             waits["journal"] = self._storage
-        return Update(tuple(self._entries[after:]), waits, self._halted)
+        return Update(tuple(self._entries[after:]), waits, self._dispatcher.problems(), self._halted)
 
     async def act(self, act: Act) -> int:
         """The sequence number under which the act of a person is recorded, with all that it forces.
@@ -243,12 +249,16 @@ class Driver:
 
     async def _next(self, wake_at: datetime | None) -> list[Outcome | Deed]:
         """All that came in, at least one thing unless it is time to step anyway."""
-        due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else LOOK_AGAIN_S
-        patience_s = max(0.0, min(due_s, LOOK_AGAIN_S)) if self._loop.waits or wake_at else None
-        letters: list[Outcome | Deed] = []
-        with contextlib.suppress(TimeoutError):  # no `wait_for`: in Python 3.11 it forgets to be cancelled
-            async with asyncio.timeout(patience_s):
-                letters.append(await self._inbox.get())
+        due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else STEP_AGAIN_S
+        until = time.monotonic() + min(due_s, STEP_AGAIN_S) if self._loop.waits or wake_at else math.inf
+        nodes, letters = self._dispatcher.cluster().nodes, list[Outcome | Deed]()
+        while not letters:
+            left_s = until - time.monotonic()
+            with contextlib.suppress(TimeoutError):  # no `wait_for`: in Python 3.11 it forgets to be cancelled
+                async with asyncio.timeout(max(0.0, min(left_s, LOOK_S)) if left_s < math.inf else None):
+                    letters.append(await self._inbox.get())
+            if left_s <= LOOK_S or self._dispatcher.cluster().nodes != nodes:
+                break
         while not self._inbox.empty():
             letters.append(self._inbox.get_nowait())
         return letters

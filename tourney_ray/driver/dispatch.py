@@ -35,11 +35,11 @@ from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed, GpuRequirement, TrainingOutcome
-from tourney_ray.core.nodes import Node
 from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.state import State
 from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
+from tourney_ray.driver.capacity import Outlook, Seen, seen_nodes
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
@@ -60,8 +60,7 @@ from tourney_ray.errors import EngineDown, NodeLost, TourneyError
 
 log = logging.getLogger(__name__)
 
-GPU_TYPES = {requirement.gpu_type for requirement in GpuRequirement}
-NODES_FRESH = timedelta(seconds=1)
+NODES_FRESH = timedelta(seconds=0.5)
 """How old the list of nodes may be."""
 
 WATCHERS = 5
@@ -90,28 +89,33 @@ class RayDispatcher:
         self._evaluator: Any = None
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
-        self._nodes: tuple[Node, ...] = ()
+        self._seen = Seen()
+        self._outlook = Outlook(settings.cluster.file)
+        self._demand: Sequence[GpuRequirement] = ()
         self._elsewhere: set[str] = set()  # nodes other than the one where the driver's files lie
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
 
     def cluster(self) -> Cluster:
-        """The live nodes with their GPUs, at most a second old, and what is staged on them."""
+        """The live nodes with their GPUs, at most half a second old, and what is staged on them."""
         now = work.utc_now()
         if now - self._nodes_at >= NODES_FRESH:
             found = [n for n in ray.nodes() if n["Alive"]]
-            self._nodes = tuple(
-                Node(n["NodeID"], {k: int(v) for k, v in n["Resources"].items() if k in GPU_TYPES and v >= 1})
-                for n in found
-            )
+            self._seen = seen_nodes(found)
             self._elsewhere = {n["NodeID"] for n in found if HEAD not in n["Resources"]}
             self._nodes_at = now
-            self._reaping.look(self._nodes)
+            self._reaping.look(self._seen.nodes)
         most = self._settings.cluster.max_trainers
-        return Cluster(self._nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
+        return Cluster(self._seen.nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
         """Tell Ray's autoscaler which trainings run or wait: it cannot see the driver's own queue."""
+        self._demand = demand
         request_resources(bundles=[{d.gpu_type: d.gpus, "GPU": d.gpus} for d in demand])
+
+    def problems(self) -> dict[str, str]:
+        """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start."""
+        lies = {f"node.{node}": why for node, why in self._seen.lies.items()}
+        return lies | self._outlook.shortages(self._demand, self._seen.nodes)
 
     def dispatch(self, command: Command) -> None:
         """Start the command; its outcome is reported on the event loop of the caller."""
