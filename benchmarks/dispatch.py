@@ -1,14 +1,14 @@
 """What it costs to have a training run that does nothing: intent, lease, start, finish, release, all of it durable.
 
-The real driver, an actor on a local Ray cluster of one node with 8 logical GPUs, with its journal on the disk, dispatches
-trainings of one GPU each whose task says that it runs and is done. Nothing is evaluated.
+The real driver, an actor on a local Ray cluster of one node with 8 logical GPUs, with its journal on the disk,
+dispatches trainings of one GPU each whose task says that it runs and is done. Nothing is evaluated.
 
 - one after the other: from one intent to the next, where only one training may run
 - all at once: trainings that are ready together, 8 at a time; per training
 
 Compared with: the same number of raw Ray tasks that do nothing and hold the same GPUs, awaited one after the other and
-submitted all at once; and, of what a training takes longer than they do, with 4 times an `os.fsync` of 4 KiB in the same
-folder plus 5 ms. Where the folder lies in memory, fsync costs nothing.
+submitted all at once; and, of what a training takes longer than they do, with 4 times an `os.fsync` of 4 KiB in the
+same folder plus 5 ms. Where the folder lies in memory, fsync costs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from lab.group_round import AT, GroupRound

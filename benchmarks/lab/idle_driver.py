@@ -20,7 +20,7 @@ from tourney_ray.config import ClusterChoice, Registry, Sandbox, Settings
 from tourney_ray.core import events as e
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.commands import Evaluate, Train
-from tourney_ray.core.models import Evaluated, Trained
+from tourney_ray.core.models import Trained
 from tourney_ray.driver import tasks
 from tourney_ray.driver.actor import NAMESPACE, Driver
 from tourney_ray.driver.client import DriverClient

@@ -61,6 +61,9 @@ class NoRay:
     def announce(self, demand: Sequence[Any]) -> None:
         self.demands.append(demand)
 
+    async def withdraw(self) -> None:
+        self.announce(())
+
     def warm_up(self) -> None:
         """Nothing to warm."""
 
@@ -96,7 +99,7 @@ class Nodes:
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """In place of Ray."""
     nodes = Nodes()
-    monkeypatch.setattr(actor, "RayDispatcher", NoRay)
+    monkeypatch.setattr(Driver, "dispatchers", NoRay)
     monkeypatch.setattr(actor, "sweep_nodes", nodes)
     monkeypatch.setattr(actor, "STORAGE_PAUSE_S", 0.01)
     return nodes

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING
 
 from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
-from tourney_ray.core.events import Act, AttemptRunning, TournamentCancelled, TournamentCompleted
+from tourney_ray.core.events import Act, TournamentCancelled, TournamentCompleted
 from tourney_ray.core.holdings import Holdings, holdings
-from tourney_ray.core.models import AttemptStatus
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import State
 from tourney_ray.driver import work
 from tourney_ray.driver.acts import Deed
 from tourney_ray.driver.dispatch import RayDispatcher
 from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.driver.outcomes import attempt_running
 from tourney_ray.driver.sweeping import Sweeper
 from tourney_ray.driver.tasks import sweep_nodes
 from tourney_ray.effects.retention import NodeSwept
@@ -47,6 +46,9 @@ LOOK_S = 0.5
 
 STEP_AGAIN_S = 10.0
 """How often everything is planned anew while something waits, whatever the nodes."""
+
+ENDS = {TournamentCompleted.__name__, TournamentCancelled.__name__}
+"""Kinds of facts after which much that is kept on the nodes is not needed any more."""
 
 STORAGE_PAUSE_S = 5.0
 """Between a failure to record and the next try."""
@@ -94,6 +96,7 @@ class Driver:
         self._dispatcher.on_defect = self._halt
         agenda = Agenda(settings.types, settings.endless, settings.rules)
         self._loop = Loop(self._journal, self._dispatcher, agenda)
+        self._loop.on_record = self._entries.extend
         self._stepping = asyncio.get_running_loop().create_task(self._run())
         self._stepping.add_done_callback(self._ended)
 
@@ -137,7 +140,7 @@ class Driver:
 
     async def progress(self, command_id: str, gpu_indices: tuple[int, ...] = (), image_id: str = "") -> None:
         """An attempt's code runs, on these GPUs of its node, from that image; called by its watcher."""
-        running = _running(self._journal.state, command_id.removeprefix("train/"))
+        running = attempt_running(self._journal.state, command_id.removeprefix("train/"))
         if running is not None:
             running = running.model_copy(update={"gpu_indices": gpu_indices, "image_id": image_id})
             self._inbox.put_nowait(Outcome(command_id, (running,), done=False))
@@ -166,23 +169,21 @@ class Driver:
 
     async def stop(self) -> None:
         """Stop stepping, close the journal and ask the autoscaler for nothing; trainings end with their watchers."""
-        self._dispatcher.announce(())
         self._stepping.cancel()
-        await asyncio.gather(self._stepping, self._sweeper.stop(), return_exceptions=True)
+        await asyncio.gather(self._stepping, self._sweeper.stop(), self._dispatcher.withdraw(), return_exceptions=True)
         self._journal.close()
 
     async def _run(self) -> None:
         self._dispatcher.warm_up()
         letters: list[Outcome | Deed] = []
         while True:
+            known = len(self._entries)
             try:
                 wake_at = self._turn(letters)
             except PlatformFault as fault:
                 await self._wait_for_storage(fault)
                 wake_at = work.utc_now()
-            news = list(self._journal.entries(after=len(self._entries)))
-            self._entries += news
-            if any(isinstance(entry.fact, TournamentCompleted | TournamentCancelled) for entry in news):
+            if any(entry.kind in ENDS for entry in self._entries[known:]):
                 self._sweeper.begin()
             await self._tell()
             letters = await self._next(wake_at)
@@ -218,6 +219,7 @@ class Driver:
                 self._storage = ""
             except (PlatformFault, InUse) as again:
                 log.error("%s %s", again.message, again.hint)
+        self._entries += self._journal.entries(after=len(self._entries))
 
     def _need_steps(self) -> None:
         """Raise `NotAllowed`, with the reason, where nothing is recorded any more, or for a while."""
@@ -281,21 +283,3 @@ def _open_patiently(path: Path) -> Journal:
 
 def _not_now(why: str) -> NotAllowed:
     return NotAllowed(f"nothing can be recorded now: {why}", "nothing was recorded; try again once the disk is back")
-
-
-def _running(state: State, attempt_id: str) -> AttemptRunning | None:
-    """The fact that an attempt runs; None when it is over, or known to run already."""
-    for t in state.live():
-        for task in t.tasks.values():
-            for training in task.trainings.values():
-                attempt = training.attempt
-                if attempt is None or attempt.attempt_id != attempt_id:
-                    continue
-                if attempt.status is AttemptStatus.TRAINING and attempt.running_at is None:
-                    return AttemptRunning(
-                        tournament_id=t.tournament_id,
-                        task_id=task.task_id,
-                        hotkey=training.hotkey,
-                        attempt_id=attempt_id,
-                    )
-    return None

@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 from ray.exceptions import ActorDiedError, RayError, WorkerCrashedError
 
 from tourney_ray.config import Settings
@@ -39,6 +38,7 @@ from tourney_ray.core.preparation import prepared_from_history, task_prepared, t
 from tourney_ray.core.state import State
 from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
+from tourney_ray.driver.announcing import Announcing
 from tourney_ray.driver.capacity import Outlook, Seen, seen_nodes
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
@@ -89,6 +89,7 @@ class RayDispatcher:
         self._evaluator: Any = None
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
+        self._announcing = Announcing(self._begin)
         self._seen = Seen()
         self._outlook = Outlook(settings.cluster.file)
         self._demand: Sequence[GpuRequirement] = ()
@@ -108,9 +109,13 @@ class RayDispatcher:
         return Cluster(self._seen.nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Tell Ray's autoscaler which trainings run or wait: it cannot see the driver's own queue."""
+        """Tell Ray's autoscaler which trainings run or wait, soon."""
         self._demand = demand
-        request_resources(bundles=[{d.gpu_type: d.gpus, "GPU": d.gpus} for d in demand])
+        self._announcing.tell(demand)
+
+    async def withdraw(self) -> None:
+        """Ask the autoscaler for nothing any more; returns once it has been told."""
+        await self._announcing.withdraw()
 
     def problems(self) -> dict[str, str]:
         """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start."""

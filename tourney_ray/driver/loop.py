@@ -6,7 +6,7 @@ Knows no Ray and no wall clock: both are given to it, so that a test or a simula
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -80,6 +80,8 @@ class Loop:
         self._wanted: set[str] = set()
         """Commands of that plan: the outcome of any other is stale."""
         self._demand: list[GpuRequirement] | None = None
+        self.on_record: Callable[[Sequence[Entry]], None] = lambda entries: None
+        """Told of the entries of everything that is recorded."""
         self.waits: dict[str, str] = {}
         """What waits, and for what, as of the last step."""
 
@@ -116,7 +118,7 @@ class Loop:
             batch.add([act])
         except IllegalTransition as refusal:
             raise NotAllowed(refusal.message) from refusal
-        self.journal.append(batch.facts, now)
+        self.on_record(self.journal.append(batch.facts, now))
 
     def wants(self, command_id: str) -> bool:
         """Whether the command was part of the last plan."""
@@ -153,7 +155,7 @@ class Loop:
     def _record(self, batch: _Batch) -> None:
         """All of it in one transaction; the plan was made for what the journal says from then on."""
         if batch.facts:
-            self.journal.append(batch.facts, batch.at)
+            self.on_record(self.journal.append(batch.facts, batch.at))
         self._planned = self.journal.state
 
 
