@@ -44,6 +44,7 @@ class GroupRound:
     entrants: int
     """More than 8: so many go through one group, with one training each."""
     cluster: Cluster
+    rules: Rules = field(default_factory=lambda: Rules(knockout_at_most=8))
     state: State = field(default_factory=State)
     facts: list[e.Fact] = field(default_factory=list[e.Fact])
 
@@ -56,7 +57,7 @@ class GroupRound:
             e.TournamentCreated(
                 tournament_id=TOURNAMENT,
                 tournament_type=TournamentType.TEXT,
-                rules=Rules(knockout_at_most=8),
+                rules=self.rules,
                 draw_commitment=commitment(SEED),
                 secret_commitment=commitment(SEED),
                 champion=None,
@@ -96,7 +97,7 @@ class GroupRound:
             case Train():
                 return (command.intent,) if command.intent else _ended(command)
             case Evaluate():
-                return (_evaluated(command),)
+                return (evaluated(command),)
             case _:
                 raise AssertionError(f"a group round has no {command.command_id}")
 
@@ -131,7 +132,8 @@ def _ended(c: Train) -> tuple[e.LeaseEnded, e.AttemptEnded]:
     return lease_ended(c, "its container is gone"), attempt_ended(c, outcome)
 
 
-def _evaluated(c: Evaluate) -> e.CheckpointEvaluated:
+def evaluated(c: Evaluate) -> e.CheckpointEvaluated:
+    """A metric that belongs to the entrant."""
     digest = hashlib.sha256(c.hotkey.encode()).hexdigest()
     value = 1 + int(digest[:8], 16) / 2**32
     result = Evaluated(value=value, per_row=(value,), distance=0.5, digest=digest, seconds=1.0)
