@@ -34,7 +34,14 @@ def hold(settings: Settings, command: Train, gpus: int, reporter: tasks.Reporter
     return Trained(checkpoint=f"checkpoints/{command.spec.attempt_id}", seconds=0.0)
 
 
-tasks.REMOTE[hold] = ray.remote(hold)
+def hold_on(settings: Settings, command: Train, gpus: int, reporter: tasks.Reporter) -> Trained:
+    """The same, for as long as the training's limit: give the rules a small `hours_scale`."""
+    reporter.running((), "")
+    time.sleep(command.spec.hours_to_complete * 3600)
+    return Trained(checkpoint=f"checkpoints/{command.spec.attempt_id}", seconds=0.0)
+
+
+tasks.REMOTE |= {hold: ray.remote(hold), hold_on: ray.remote(hold_on)}
 
 
 class IdleDispatcher(RayDispatcher):
@@ -43,8 +50,10 @@ class IdleDispatcher(RayDispatcher):
     def warm_up(self) -> None:
         """There is nothing to evaluate."""
 
+    watcher = staticmethod(hold)
+
     def _watcher(self, command: Train) -> Any:
-        return tasks.on_node(hold, command.command_id, command.node, **self._held(command))
+        return tasks.on_node(self.watcher, command.command_id, command.node, **self._held(command))
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
         return await asyncio.get_running_loop().create_future()
@@ -57,7 +66,9 @@ class IdleDriver(Driver):
 
 
 class QuickDispatcher(IdleDispatcher):
-    """Tells a metric of every checkpoint at once."""
+    """Has trainings last as long as they may, and tells a metric of every checkpoint at once."""
+
+    watcher = staticmethod(hold_on)
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
         return (evaluated(command),)

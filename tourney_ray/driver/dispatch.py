@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -33,10 +33,9 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
-from tourney_ray.core.models import Blame, Failed, GpuRequirement, TrainingOutcome
-from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
-from tourney_ray.core.state import State
-from tourney_ray.core.tasks import task_seed
+from tourney_ray.core.models import Blame, Failed, GpuRequirement, TaskData, TrainingOutcome
+from tourney_ray.core.state import State, Tournament
+from tourney_ray.core.tasks import TaskRequest, task_seed
 from tourney_ray.driver import work
 from tourney_ray.driver.announcing import Announcing
 from tourney_ray.driver.capacity import Outlook, Seen, seen_nodes
@@ -50,6 +49,7 @@ from tourney_ray.driver.outcomes import (
     preparation_failed,
     train_ended,
 )
+from tourney_ray.driver.preparing import Preparing
 from tourney_ray.driver.reaping import Reaping
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.driver.stagings import Stagings
@@ -90,10 +90,11 @@ class RayDispatcher:
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._announcing = Announcing(self._begin)
+        self._preparing = Preparing(state, self._secret_of, self._make)
         self._seen = Seen()
         self._outlook = Outlook(settings.cluster.file)
         self._demand: Sequence[GpuRequirement] = ()
-        self._elsewhere: set[str] = set()  # nodes other than the one where the driver's files lie
+        self._elsewhere: set[str] = set()  # other nodes than that of the driver's files
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
 
     def cluster(self) -> Cluster:
@@ -124,6 +125,8 @@ class RayDispatcher:
 
     def dispatch(self, command: Command) -> None:
         """Start the command; its outcome is reported on the event loop of the caller."""
+        if isinstance(command, Train):
+            self._preparing.look_ahead(command.tournament_id)
         self._begin(self._run(command), command.command_id)
 
     def _begin(self, work_to_do: Coroutine[Any, Any, None], name: str) -> None:
@@ -167,7 +170,7 @@ class RayDispatcher:
             case RevealSecretSeed():
                 return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=self._secret(command)),)
             case PrepareTask():
-                return await self._prepare(command)
+                return await self._preparing.facts(command)
             case Stage():
                 return await self._stagings.run(command)
             case Train():
@@ -210,13 +213,8 @@ class RayDispatcher:
         )
         return (*fresh, passed)
 
-    async def _prepare(self, command: PrepareTask) -> tuple[e.Fact, ...]:
-        secret, t = self._secret(command), self._state().tournaments[command.tournament_id]
-        if repeated := prepared_from_history(self._state(), command, secret):
-            return (repeated,)
-        request = task_request(t, command, secret)
-        data = await on_head(work.prepare, command.command_id).remote(self._settings, command, request)
-        return (task_prepared(t, command, request.task_type, data, secret),)
+    def _make(self, command: PrepareTask, request: TaskRequest) -> Awaitable[TaskData]:
+        return on_head(work.prepare, command.command_id).remote(self._settings, command, request)
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
         ended = await self._watch(command)
@@ -255,10 +253,9 @@ class RayDispatcher:
 
     def _held(self, command: Train) -> dict[str, Any]:
         """What the watcher holds in Ray: nothing, once the lease has ended and only the outcome is missing."""
-        requirement = command.spec.gpu_requirement
-        if command.spec.attempt_id not in self._state().leases:
-            return {}
-        return {"num_gpus": requirement.gpus, "resources": {requirement.gpu_type: requirement.gpus}}
+        needs = command.spec.gpu_requirement
+        held = {"num_gpus": needs.gpus, "resources": {needs.gpu_type: needs.gpus}}
+        return held if command.spec.attempt_id in self._state().leases else {}
 
     async def _release(self, command: Release) -> tuple[e.Fact, ...]:
         task = on_node(work.release, command.command_id, command.node)
@@ -291,8 +288,11 @@ class RayDispatcher:
                 await asyncio.sleep(RETRY_S)
                 return ()
 
-    def _secret(self, command: PrepareTask | Evaluate | RevealSecretSeed) -> str:
-        return self._vault.read(self._state().tournaments[command.tournament_id].draw_commitment).secret
+    def _secret(self, command: Evaluate | RevealSecretSeed) -> str:
+        return self._secret_of(self._state().tournaments[command.tournament_id])
+
+    def _secret_of(self, t: Tournament) -> str:
+        return self._vault.read(t.draw_commitment).secret
 
 
 def log_defect(error: BaseException) -> None:
