@@ -1,7 +1,7 @@
 """How long a tournament stands between two rounds: from the last metric to the first training that starts after it.
 
 The real driver, an actor on a local Ray cluster of one node with 8 logical GPUs, with its journal on the disk, plays
-whole tournaments of 16 entrants, whose trainings do nothing for a second or so and whose metrics are told at once.
+whole tournaments of 16 entrants, whose trainings do nothing for some seconds and whose metrics are told at once.
 Tasks are prepared as they are in the demo, in a process of their own, while the round before them trains. By the
 moments of the journal, over all advances:
 
@@ -54,9 +54,9 @@ RULES = Rules(
     knockout_task_shares={TaskType.INSTRUCT: 1.0},
     group_model_range_b=RANGE,
     knockout_model_range_b=RANGE,
-    hours_scale=0.0002,
+    hours_scale=0.0006,
 )
-"""An hour lasts 0.7 s."""
+"""An hour lasts 2.2 s: rounds are long enough for a process that prepares the next one's tasks to start meanwhile."""
 HALF_S, NEARLY_ALL_S = 0.25, 1.0
 """What half, and 99 %, of the advances may take."""
 PATIENCE_S = 240.0
@@ -86,7 +86,7 @@ def main() -> None:
         local_cluster({"H100": GPUS}) as cluster,
     ):
         os.environ.update(cluster.environment)
-        rows = measured(Path(folder), cluster.address, 1 if given.quick else 10)
+        rows = measured(Path(folder), cluster.address, 1 if given.quick else 6)
     show("advance", rows, given.json)
 
 
