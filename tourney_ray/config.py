@@ -18,6 +18,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "registry": ("miners", "transfers"),
     "repositories": ("licence", "notice"),
     "tasks": ("catalogue",),
+    "cluster": ("file",),
 }
 """Keys of files, by table."""
 
@@ -124,6 +125,9 @@ class ClusterChoice(Record):
     address: str = "auto"
     max_trainers: int | None = Field(default=None, ge=1)
     """Trainings at the same time, whatever the GPUs; one per CPU core where the GPUs are only logical."""
+    file: Path | None = None
+    """The cluster file on the head that the machines are started from: what is on none of them is an error at once,
+    and not a wait. None: whatever is not there may still come."""
 
 
 class Settings(Record):

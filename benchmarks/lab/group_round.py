@@ -22,6 +22,8 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = "11" * 32
 TOURNAMENT = "tourn_bench"
 GPUS_PER_NODE = 8
+HOURS = 2
+"""Time limit of every training."""
 
 DATA = TaskData(
     model_id="org/tiny",
@@ -44,19 +46,25 @@ class GroupRound:
     entrants: int
     """More than 8: so many go through one group, with one training each."""
     cluster: Cluster
+    rules: Rules = field(default_factory=lambda: Rules(knockout_at_most=8))
+    tournament_id: str = TOURNAMENT
+    params: int = DATA.model_params
+    """Of the model: it decides how many GPUs a training holds."""
+    at: datetime = AT
+    """When everything happens."""
     state: State = field(default_factory=State)
     facts: list[e.Fact] = field(default_factory=list[e.Fact])
 
     def open(self) -> GroupRound:
         """Fill the miners' accounts and announce the tournament."""
         for i in range(self.entrants):
-            offer = _offer(i)
-            self.record(e.TransferCredited(transfer_id=f"t-{i}", coldkey=offer.coldkey, rao=10**9))
+            offer = self._offer(i)
+            self.record(e.TransferCredited(transfer_id=f"t-{offer.hotkey}", coldkey=offer.coldkey, rao=10**9))
         self.record(
             e.TournamentCreated(
-                tournament_id=TOURNAMENT,
+                tournament_id=self.tournament_id,
                 tournament_type=TournamentType.TEXT,
-                rules=Rules(knockout_at_most=8),
+                rules=self.rules,
                 draw_commitment=commitment(SEED),
                 secret_commitment=commitment(SEED),
                 champion=None,
@@ -67,14 +75,14 @@ class GroupRound:
 
     def record(self, fact: e.Fact) -> None:
         """Let `fact` happen, and all that the rules force after it."""
-        batch, self.state = forced(self.state, fact, AT)
+        batch, self.state = forced(self.state, fact, self.at)
         self.facts += batch
 
     def commands(self) -> list[Command]:
         """What should be running now."""
         for news in news_of_nodes(self.state, self.cluster):
             self.record(news)
-        return plan(self.state, AT).commands
+        return plan(self.state, self.at).commands
 
     def turn(self, spare: int = 0) -> None:
         """Plan once and record the next fact of every command, but for the last `spare` ones."""
@@ -87,18 +95,35 @@ class GroupRound:
         """The next facts of a command: the intent of a training, else its outcome."""
         match command:
             case AskMiners():
-                answers = tuple(_offer(i) for i in range(self.entrants))
-                return (e.RegistrationPassed(tournament_id=TOURNAMENT, number=command.number, answers=answers),)
+                answers = tuple(self._offer(i) for i in range(self.entrants))
+                return (e.RegistrationPassed(tournament_id=self.tournament_id, number=command.number, answers=answers),)
             case RevealDrawSeed():
-                return (e.TournamentActivated(tournament_id=TOURNAMENT, draw_seed=SEED),)
+                return (e.TournamentActivated(tournament_id=self.tournament_id, draw_seed=SEED),)
             case PrepareTask():
-                return (_prepared(command),)
+                return (self._prepared(command),)
             case Train():
                 return (command.intent,) if command.intent else _ended(command)
             case Evaluate():
-                return (_evaluated(command),)
+                return (evaluated(command),)
             case _:
                 raise AssertionError(f"a group round has no {command.command_id}")
+
+    def _offer(self, number: int) -> Entrant:
+        frozen = hashlib.sha1(f"{self.tournament_id}|{number}".encode()).hexdigest()
+        hotkey, coldkey = f"5{frozen}", f"c{frozen}"
+        repo = f"https://example.com/{number}.git"
+        return Entrant(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=frozen, tree_hash=frozen)
+
+    def _prepared(self, c: PrepareTask) -> e.TaskPrepared:
+        return e.TaskPrepared(
+            tournament_id=self.tournament_id,
+            task_id=c.task_id,
+            match_id=c.match_id,
+            slot=c.slot,
+            task_type=TaskType.INSTRUCT,
+            hours=HOURS,
+            data=DATA.model_copy(update={"model_params": self.params}),
+        )
 
 
 def cluster(gpus: int) -> Cluster:
@@ -107,34 +132,16 @@ def cluster(gpus: int) -> Cluster:
     return Cluster(tuple(Node(f"node-{i:04d}", {"H100": GPUS_PER_NODE}) for i in range(nodes)))
 
 
-def _offer(number: int) -> Entrant:
-    frozen = hashlib.sha1(str(number).encode()).hexdigest()
-    hotkey, coldkey = f"5{frozen}", f"c{frozen}"
-    repo = f"https://example.com/{number}.git"
-    return Entrant(hotkey=hotkey, coldkey=coldkey, repo=repo, commit=frozen, tree_hash=frozen)
-
-
-def _prepared(c: PrepareTask) -> e.TaskPrepared:
-    return e.TaskPrepared(
-        tournament_id=TOURNAMENT,
-        task_id=c.task_id,
-        match_id=c.match_id,
-        slot=c.slot,
-        task_type=TaskType.INSTRUCT,
-        hours=2,
-        data=DATA,
-    )
-
-
 def _ended(c: Train) -> tuple[e.LeaseEnded, e.AttemptEnded]:
     outcome = Trained(checkpoint=f"checkpoints/{c.spec.attempt_id}", seconds=1.0)
     return lease_ended(c, "its container is gone"), attempt_ended(c, outcome)
 
 
-def _evaluated(c: Evaluate) -> e.CheckpointEvaluated:
+def evaluated(c: Evaluate) -> e.CheckpointEvaluated:
+    """A metric that belongs to the entrant."""
     digest = hashlib.sha256(c.hotkey.encode()).hexdigest()
     value = 1 + int(digest[:8], 16) / 2**32
     result = Evaluated(value=value, per_row=(value,), distance=0.5, digest=digest, seconds=1.0)
     return e.CheckpointEvaluated(
-        tournament_id=TOURNAMENT, task_id=c.task_id, hotkey=c.hotkey, number=c.number, result=result
+        tournament_id=c.tournament_id, task_id=c.task_id, hotkey=c.hotkey, number=c.number, result=result
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,12 +21,14 @@ from tourney_ray.core.events import (
     Act,
     Fact,
     NodeFenced,
+    NodeJoined,
     TournamentCancelled,
     TournamentCreated,
     TrainingReopened,
     TrainingRetried,
 )
 from tourney_ray.core.leases import Cluster
+from tourney_ray.core.nodes import Node
 from tourney_ray.driver import actor
 from tourney_ray.driver.actor import Driver
 from tourney_ray.driver.loop import Outcome
@@ -43,14 +46,23 @@ class NoRay:
         self.troubles: dict[str, str] = {}
         self.on_defect: Any = None
         self.demands: list[Sequence[Any]] = []
+        self.nodes: tuple[Node, ...] = ()
+        self.looks = 0
         self._report = report
         NoRay.latest = self
 
     def cluster(self) -> Cluster:
-        return Cluster()
+        self.looks += 1
+        return Cluster(self.nodes)
+
+    def problems(self) -> dict[str, str]:
+        return {"node.n1": "it lies"}
 
     def announce(self, demand: Sequence[Any]) -> None:
         self.demands.append(demand)
+
+    async def withdraw(self) -> None:
+        self.announce(())
 
     def warm_up(self) -> None:
         """Nothing to warm."""
@@ -87,7 +99,7 @@ class Nodes:
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """In place of Ray."""
     nodes = Nodes()
-    monkeypatch.setattr(actor, "RayDispatcher", NoRay)
+    monkeypatch.setattr(Driver, "dispatchers", NoRay)
     monkeypatch.setattr(actor, "sweep_nodes", nodes)
     monkeypatch.setattr(actor, "STORAGE_PAUSE_S", 0.01)
     return nodes
@@ -98,7 +110,34 @@ async def test_a_follower_gets_what_is_recorded_and_why_it_waits(settings: Setti
     update = await driver.follow(0)
     assert [entry.kind for entry in update.entries] == ["TournamentCreated"]
     assert update.waits == {"text-1": "the miners are asked for their repositories"}
+    assert update.problems == {"node.n1": "it lies"}
     assert (await driver.follow(1, wait_s=0.01)).entries == ()
+    await driver.stop()
+
+
+async def test_a_node_that_joins_late_is_recorded_within_a_second(settings: Settings) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    NoRay.latest.nodes = (Node("n1", {"H100": 8}),)
+    began = time.monotonic()
+    update = await driver.follow(1)
+    assert [entry.fact for entry in update.entries] == [NodeJoined(node="n1", gpus={"H100": 8})]
+    assert time.monotonic() - began < 1.0
+    await driver.stop()
+
+
+async def test_nothing_is_planned_anew_while_the_nodes_stay_the_same(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor, "LOOK_S", 0.001)
+    driver = Driver(settings)
+    await driver.follow(0)
+    steps: list[int] = []
+    monkeypatch.setattr(driver._loop, "step", lambda *_: steps.append(1))
+    looks = NoRay.latest.looks
+    while NoRay.latest.looks < looks + 20:
+        await asyncio.sleep(0)
+    assert steps == []
     await driver.stop()
 
 

@@ -209,7 +209,7 @@ async def test_every_new_node_is_looked_over_once(desk: Desk, monkeypatch: pytes
     reaping = Task(["task/hk/1"])
     monkeypatch.setitem(tasks.REMOTE, work.reap, reaping)
     monkeypatch.setattr(dispatch, "NODES_FRESH", timedelta(0))
-    seen = {"NodeID": NODE, "Resources": {"H100": 8.0}, "Alive": True}
+    seen = {"NodeID": NODE, "Resources": {"H100": 8.0, "GPU": 8.0}, "Alive": True}
     monkeypatch.setattr(dispatch.ray, "nodes", lambda: [seen, seen | {"NodeID": "head", "Resources": {"CPU": 4.0}}])
     for _ in range(3):
         dispatcher.cluster()

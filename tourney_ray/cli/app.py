@@ -133,6 +133,21 @@ def simulate(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
+@click.argument("settings", type=click.Path(path_type=Path))
+@click.option("--cluster", type=click.Path(path_type=Path), help="Cluster file; default: cluster.yaml beside SETTINGS.")
+@click.option("--nodes", default=None, help="Instead of a cluster file: COUNTxGPUSTYPE, comma-separated.")
+@click.option("--entrants", type=click.IntRange(min=2), default=None, help="Default: all miners of the registry.")
+@click.option("--prices", type=click.Path(path_type=Path), help="Your prices, as in docs/prices.example.toml.")
+@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="How many rehearsals.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def plan(settings: Path, as_json: bool, **options: Any) -> None:
+    """Say what the tournaments of a SETTINGS file will take: trainings, GPU-hours, time, cost, what would not fit."""
+    from tourney_ray.cli.plan import run_plan
+
+    run_plan(settings, as_json, **options)
+
+
+@cli.command()
 @click.option("--kind", required=True, help=f"Kind of task: {', '.join(KINDS)}.")
 @click.option("--base", required=True, type=click.Path(path_type=Path), help="Folder of the base model.")
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Folder of the trained model.")

@@ -25,7 +25,7 @@ def follow_to_the_end(driver: DriverClient, settings: Settings, to_stderr: bool)
     state = State()
     with view(to_stderr) as show:
         for update, state in replayed(driver):
-            show(update.entries, state, update.waits)
+            show(update.entries, state, update.waits, update.problems)
             if update.halted:
                 raise Defect(f"the driver halted: {update.halted}", "its journal is intact: run `tourney audit` on it")
             if not settings.endless and over(state, settings):

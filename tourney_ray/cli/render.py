@@ -19,7 +19,7 @@ from tourney_ray.report.bracket import TITLES, bracket_lines, standing_lines
 from tourney_ray.report.document import emission
 from tourney_ray.report.lines import fact_line, short
 
-Show = Callable[[Sequence[Entry], State, Mapping[str, str]], None]
+Show = Callable[[Sequence[Entry], State, Mapping[str, str], Mapping[str, str]], None]
 LAST_FACTS = 6
 WAITS_SHOWN = 4
 """Names shown beside a reason to wait."""
@@ -27,7 +27,7 @@ WAITS_SHOWN = 4
 
 @contextlib.contextmanager
 def view(to_stderr: bool) -> Generator[Show]:
-    """A function to call with new entries, the state after them and what is awaited."""
+    """A function to call with new entries, the state after them, what is awaited, and what no waiting will mend."""
     console = Console(stderr=to_stderr)
     if not console.is_terminal:
         yield _Lines(to_stderr)
@@ -35,10 +35,10 @@ def view(to_stderr: bool) -> Generator[Show]:
     recent: list[str] = []
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
-        def show(entries: Sequence[Entry], state: State, waits: Mapping[str, str]) -> None:
+        def show(entries: Sequence[Entry], state: State, waits: Mapping[str, str], problems: Mapping[str, str]) -> None:
             recent.extend(fact_line(entry) for entry in entries[-LAST_FACTS:])
             del recent[:-LAST_FACTS]
-            live.update(screen(state, waits, recent), refresh=True)
+            live.update(screen(state, waits, problems, recent), refresh=True)
 
         yield show
 
@@ -56,11 +56,12 @@ def finale(state: State, settings: Settings, to_stderr: bool) -> None:
     click.echo(f"Journal: {journal}   (prove it: tourney audit {settings.state})", err=to_stderr)
 
 
-def screen(state: State, waits: Mapping[str, str], recent: Sequence[str]) -> Group:
-    """The live screen: the tournaments' rounds, matches and attempts, GPUs in use, waits with reasons, latest facts."""
+def screen(state: State, waits: Mapping[str, str], problems: Mapping[str, str], recent: Sequence[str]) -> Group:
+    """The live screen: rounds, matches and attempts, problems, GPUs in use, waits with reasons, the latest facts."""
     parts: list[Text | Table] = []
     for t in state.live():
         parts += [Text(f"{t.tournament_id}  {t.status}", style="bold"), _rounds(t)]
+    parts += [Text(f"error: {why}", style="bold red") for why in problems.values()]
     parts.append(Text(gpu_line(state)))
     parts += [Text(line) for line in wait_lines(waits)]
     parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in recent]
@@ -88,19 +89,23 @@ def wait_lines(waits: Mapping[str, str]) -> list[str]:
 
 
 class _Lines:
-    """One line per fact, and one for each new reason to wait."""
+    """One line per fact, and one for each new problem and each new reason to wait."""
 
     def __init__(self, to_stderr: bool) -> None:
         self._to_stderr = to_stderr
         self._said: set[str] = set()
 
-    def __call__(self, entries: Sequence[Entry], _state: State, waits: Mapping[str, str]) -> None:
+    def __call__(
+        self, entries: Sequence[Entry], _state: State, waits: Mapping[str, str], problems: Mapping[str, str]
+    ) -> None:
         for entry in entries:
             click.echo(fact_line(entry), err=self._to_stderr)
-        for why in dict.fromkeys(waits.values()):
-            if why not in self._said:
-                self._said.add(why)
-                click.echo(f"awaited: {why}", err=self._to_stderr)
+        said = {f"error: {why}": True for why in problems.values()}
+        said |= {f"awaited: {why}": True for why in waits.values()}
+        for line in said:
+            if line not in self._said:
+                self._said.add(line)
+                click.echo(line, err=self._to_stderr)
 
 
 def _rounds(t: Tournament) -> Table:

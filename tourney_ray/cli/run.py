@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def run_tournaments(path: Path, address: str | None, detach: bool, as_json: bool) -> None:
     """Run what `path` says. Interrupting it leaves the driver at work; running it again follows the same driver."""
+    from tourney_ray.driver.capacity import check_capacity
     from tourney_ray.driver.client import connection, start
     from tourney_ray.driver.evaluator import check_evaluator
     from tourney_ray.driver.task_source import check_tasks
@@ -30,6 +31,7 @@ def run_tournaments(path: Path, address: str | None, detach: bool, as_json: bool
     check_evaluator(settings)
     check_registry(settings)
     check_tasks(settings)
+    check_capacity(settings)
     began = time.monotonic()
     with connection(address or settings.cluster.address, divert=as_json):
         driver = start(settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,15 +19,14 @@ from typing import TYPE_CHECKING
 
 from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
-from tourney_ray.core.events import Act, AttemptRunning, TournamentCancelled, TournamentCompleted
+from tourney_ray.core.events import Act, TournamentCancelled, TournamentCompleted
 from tourney_ray.core.holdings import Holdings, holdings
-from tourney_ray.core.models import AttemptStatus
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.state import State
 from tourney_ray.driver import work
 from tourney_ray.driver.acts import Deed
 from tourney_ray.driver.dispatch import RayDispatcher
 from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.driver.outcomes import attempt_running
 from tourney_ray.driver.sweeping import Sweeper
 from tourney_ray.driver.tasks import sweep_nodes
 from tourney_ray.effects.retention import NodeSwept
@@ -41,8 +41,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAMESPACE = "tourney"
-LOOK_AGAIN_S = 10.0
-"""How often the list of nodes is looked at while something waits for one: Ray announces no new nodes."""
+LOOK_S = 0.5
+"""How often the list of nodes is looked at while something waits: Ray announces no new nodes."""
+
+STEP_AGAIN_S = 10.0
+"""How often everything is planned anew while something waits, whatever the nodes."""
+
+ENDS = {TournamentCompleted.__name__, TournamentCancelled.__name__}
+"""Kinds of facts after which much that is kept on the nodes is not needed any more."""
 
 STORAGE_PAUSE_S = 5.0
 """Between a failure to record and the next try."""
@@ -63,12 +69,17 @@ class Update:
     entries: tuple[Entry, ...]
     waits: dict[str, str]
     """What waits, and for what."""
+    problems: dict[str, str]
+    """What no waiting will mend, and what to do about it."""
     halted: str
     """Why the driver stopped deciding; empty while it goes on."""
 
 
 class Driver:
     """The owner of the state. Left undecorated, so that it can be tested without Ray's actor machinery."""
+
+    dispatchers: type[RayDispatcher] = RayDispatcher
+    """What carries commands out; benchmarks put one in its place that trains nothing."""
 
     def __init__(self, settings: Settings) -> None:
         """Open the journal and start stepping; needs a running event loop. Raises `UserError` for a bad journal."""
@@ -81,10 +92,11 @@ class Driver:
         self._halted = self._storage = ""
         self._sweeper = Sweeper(lambda: self.gc(dry_run=False))
         self._tails: dict[str, str] = {}
-        self._dispatcher = RayDispatcher(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
+        self._dispatcher = self.dispatchers(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
         self._dispatcher.on_defect = self._halt
         agenda = Agenda(settings.types, settings.endless, settings.rules)
         self._loop = Loop(self._journal, self._dispatcher, agenda)
+        self._loop.on_record = self._entries.extend
         self._stepping = asyncio.get_running_loop().create_task(self._run())
         self._stepping.add_done_callback(self._ended)
 
@@ -98,7 +110,7 @@ class Driver:
         waits = {**self._loop.waits, **troubles}
         if self._storage:
             waits["journal"] = self._storage
-        return Update(tuple(self._entries[after:]), waits, self._halted)
+        return Update(tuple(self._entries[after:]), waits, self._dispatcher.problems(), self._halted)
 
     async def act(self, act: Act) -> int:
         """The sequence number under which the act of a person is recorded, with all that it forces.
@@ -128,7 +140,7 @@ class Driver:
 
     async def progress(self, command_id: str, gpu_indices: tuple[int, ...] = (), image_id: str = "") -> None:
         """An attempt's code runs, on these GPUs of its node, from that image; called by its watcher."""
-        running = _running(self._journal.state, command_id.removeprefix("train/"))
+        running = attempt_running(self._journal.state, command_id.removeprefix("train/"))
         if running is not None:
             running = running.model_copy(update={"gpu_indices": gpu_indices, "image_id": image_id})
             self._inbox.put_nowait(Outcome(command_id, (running,), done=False))
@@ -157,23 +169,21 @@ class Driver:
 
     async def stop(self) -> None:
         """Stop stepping, close the journal and ask the autoscaler for nothing; trainings end with their watchers."""
-        self._dispatcher.announce(())
         self._stepping.cancel()
-        await asyncio.gather(self._stepping, self._sweeper.stop(), return_exceptions=True)
+        await asyncio.gather(self._stepping, self._sweeper.stop(), self._dispatcher.withdraw(), return_exceptions=True)
         self._journal.close()
 
     async def _run(self) -> None:
         self._dispatcher.warm_up()
         letters: list[Outcome | Deed] = []
         while True:
+            known = len(self._entries)
             try:
                 wake_at = self._turn(letters)
             except PlatformFault as fault:
                 await self._wait_for_storage(fault)
                 wake_at = work.utc_now()
-            news = list(self._journal.entries(after=len(self._entries)))
-            self._entries += news
-            if any(isinstance(entry.fact, TournamentCompleted | TournamentCancelled) for entry in news):
+            if any(entry.kind in ENDS for entry in self._entries[known:]):
                 self._sweeper.begin()
             await self._tell()
             letters = await self._next(wake_at)
@@ -209,6 +219,7 @@ class Driver:
                 self._storage = ""
             except (PlatformFault, InUse) as again:
                 log.error("%s %s", again.message, again.hint)
+        self._entries += self._journal.entries(after=len(self._entries))
 
     def _need_steps(self) -> None:
         """Raise `NotAllowed`, with the reason, where nothing is recorded any more, or for a while."""
@@ -240,12 +251,16 @@ class Driver:
 
     async def _next(self, wake_at: datetime | None) -> list[Outcome | Deed]:
         """All that came in, at least one thing unless it is time to step anyway."""
-        due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else LOOK_AGAIN_S
-        patience_s = max(0.0, min(due_s, LOOK_AGAIN_S)) if self._loop.waits or wake_at else None
-        letters: list[Outcome | Deed] = []
-        with contextlib.suppress(TimeoutError):  # no `wait_for`: in Python 3.11 it forgets to be cancelled
-            async with asyncio.timeout(patience_s):
-                letters.append(await self._inbox.get())
+        due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else STEP_AGAIN_S
+        until = time.monotonic() + min(due_s, STEP_AGAIN_S) if self._loop.waits or wake_at else math.inf
+        nodes, letters = self._dispatcher.cluster().nodes, list[Outcome | Deed]()
+        while not letters:
+            left_s = until - time.monotonic()
+            with contextlib.suppress(TimeoutError):  # no `wait_for`: in Python 3.11 it forgets to be cancelled
+                async with asyncio.timeout(max(0.0, min(left_s, LOOK_S)) if left_s < math.inf else None):
+                    letters.append(await self._inbox.get())
+            if left_s <= LOOK_S or self._dispatcher.cluster().nodes != nodes:
+                break
         while not self._inbox.empty():
             letters.append(self._inbox.get_nowait())
         return letters
@@ -268,21 +283,3 @@ def _open_patiently(path: Path) -> Journal:
 
 def _not_now(why: str) -> NotAllowed:
     return NotAllowed(f"nothing can be recorded now: {why}", "nothing was recorded; try again once the disk is back")
-
-
-def _running(state: State, attempt_id: str) -> AttemptRunning | None:
-    """The fact that an attempt runs; None when it is over, or known to run already."""
-    for t in state.live():
-        for task in t.tasks.values():
-            for training in task.trainings.values():
-                attempt = training.attempt
-                if attempt is None or attempt.attempt_id != attempt_id:
-                    continue
-                if attempt.status is AttemptStatus.TRAINING and attempt.running_at is None:
-                    return AttemptRunning(
-                        tournament_id=t.tournament_id,
-                        task_id=task.task_id,
-                        hotkey=training.hotkey,
-                        attempt_id=attempt_id,
-                    )
-    return None

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 from ray.exceptions import ActorDiedError, RayError, WorkerCrashedError
 
 from tourney_ray.config import Settings
@@ -34,12 +33,12 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
 from tourney_ray.core.leases import Cluster
-from tourney_ray.core.models import Blame, Failed, GpuRequirement, TrainingOutcome
-from tourney_ray.core.nodes import Node
-from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
-from tourney_ray.core.state import State
-from tourney_ray.core.tasks import task_seed
+from tourney_ray.core.models import Blame, Failed, GpuRequirement, TaskData, TrainingOutcome
+from tourney_ray.core.state import State, Tournament
+from tourney_ray.core.tasks import TaskRequest, task_seed
 from tourney_ray.driver import work
+from tourney_ray.driver.announcing import Announcing
+from tourney_ray.driver.capacity import Outlook, Seen, seen_nodes
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
@@ -50,6 +49,7 @@ from tourney_ray.driver.outcomes import (
     preparation_failed,
     train_ended,
 )
+from tourney_ray.driver.preparing import Preparing
 from tourney_ray.driver.reaping import Reaping
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.driver.stagings import Stagings
@@ -60,8 +60,7 @@ from tourney_ray.errors import EngineDown, NodeLost, TourneyError
 
 log = logging.getLogger(__name__)
 
-GPU_TYPES = {requirement.gpu_type for requirement in GpuRequirement}
-NODES_FRESH = timedelta(seconds=1)
+NODES_FRESH = timedelta(seconds=0.5)
 """How old the list of nodes may be."""
 
 WATCHERS = 5
@@ -90,32 +89,45 @@ class RayDispatcher:
         self._evaluator: Any = None
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
-        self._nodes: tuple[Node, ...] = ()
-        self._elsewhere: set[str] = set()  # nodes other than the one where the driver's files lie
+        self._announcing = Announcing(self._begin)
+        self._preparing = Preparing(state, self._secret_of, self._make)
+        self._seen = Seen()
+        self._outlook = Outlook(settings.cluster.file)
+        self._demand: Sequence[GpuRequirement] = ()
+        self._elsewhere: set[str] = set()  # other nodes than that of the driver's files
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
 
     def cluster(self) -> Cluster:
-        """The live nodes with their GPUs, at most a second old, and what is staged on them."""
+        """The live nodes with their GPUs, at most half a second old, and what is staged on them."""
         now = work.utc_now()
         if now - self._nodes_at >= NODES_FRESH:
             found = [n for n in ray.nodes() if n["Alive"]]
-            self._nodes = tuple(
-                Node(n["NodeID"], {k: int(v) for k, v in n["Resources"].items() if k in GPU_TYPES and v >= 1})
-                for n in found
-            )
+            self._seen = seen_nodes(found)
             self._elsewhere = {n["NodeID"] for n in found if HEAD not in n["Resources"]}
             self._nodes_at = now
-            self._reaping.look(self._nodes)
+            self._reaping.look(self._seen.nodes)
             self._stagings.forget()
         most = self._settings.cluster.max_trainers
-        return Cluster(self._nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
+        return Cluster(self._seen.nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Tell Ray's autoscaler which trainings run or wait: it cannot see the driver's own queue."""
-        request_resources(bundles=[{d.gpu_type: d.gpus, "GPU": d.gpus} for d in demand])
+        """Tell Ray's autoscaler which trainings run or wait, soon."""
+        self._demand = demand
+        self._announcing.tell(demand)
+
+    async def withdraw(self) -> None:
+        """Ask the autoscaler for nothing any more; returns once it has been told."""
+        await self._announcing.withdraw()
+
+    def problems(self) -> dict[str, str]:
+        """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start."""
+        lies = {f"node.{node}": why for node, why in self._seen.lies.items()}
+        return lies | self._outlook.shortages(self._demand, self._seen.nodes)
 
     def dispatch(self, command: Command) -> None:
         """Start the command; its outcome is reported on the event loop of the caller."""
+        if isinstance(command, Train):
+            self._preparing.look_ahead(command.tournament_id)
         self._begin(self._run(command), command.command_id)
 
     def _begin(self, work_to_do: Coroutine[Any, Any, None], name: str) -> None:
@@ -159,7 +171,7 @@ class RayDispatcher:
             case RevealSecretSeed():
                 return (e.SecretRevealed(tournament_id=command.tournament_id, secret_seed=self._secret(command)),)
             case PrepareTask():
-                return await self._prepare(command)
+                return await self._preparing.facts(command)
             case Stage():
                 return await self._stagings.run(command)
             case Train():
@@ -202,13 +214,8 @@ class RayDispatcher:
         )
         return (*fresh, passed)
 
-    async def _prepare(self, command: PrepareTask) -> tuple[e.Fact, ...]:
-        secret, t = self._secret(command), self._state().tournaments[command.tournament_id]
-        if repeated := prepared_from_history(self._state(), command, secret):
-            return (repeated,)
-        request = task_request(t, command, secret)
-        data = await on_head(work.prepare, command.command_id).remote(self._settings, command, request)
-        return (task_prepared(t, command, request.task_type, data, secret),)
+    def _make(self, command: PrepareTask, request: TaskRequest) -> Awaitable[TaskData]:
+        return on_head(work.prepare, command.command_id).remote(self._settings, command, request)
 
     async def _train(self, command: Train) -> tuple[e.Fact, ...]:
         ended = await self._watch(command)
@@ -247,10 +254,9 @@ class RayDispatcher:
 
     def _held(self, command: Train) -> dict[str, Any]:
         """What the watcher holds in Ray: nothing, once the lease has ended and only the outcome is missing."""
-        requirement = command.spec.gpu_requirement
-        if command.spec.attempt_id not in self._state().leases:
-            return {}
-        return {"num_gpus": requirement.gpus, "resources": {requirement.gpu_type: requirement.gpus}}
+        needs = command.spec.gpu_requirement
+        held = {"num_gpus": needs.gpus, "resources": {needs.gpu_type: needs.gpus}}
+        return held if command.spec.attempt_id in self._state().leases else {}
 
     async def _release(self, command: Release) -> tuple[e.Fact, ...]:
         task = on_node(work.release, command.command_id, command.node)
@@ -283,8 +289,11 @@ class RayDispatcher:
                 await asyncio.sleep(RETRY_S)
                 return ()
 
-    def _secret(self, command: PrepareTask | Evaluate | RevealSecretSeed) -> str:
-        return self._vault.read(self._state().tournaments[command.tournament_id].draw_commitment).secret
+    def _secret(self, command: Evaluate | RevealSecretSeed) -> str:
+        return self._secret_of(self._state().tournaments[command.tournament_id])
+
+    def _secret_of(self, t: Tournament) -> str:
+        return self._vault.read(t.draw_commitment).secret
 
 
 def log_defect(error: BaseException) -> None:

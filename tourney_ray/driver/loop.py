@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -83,6 +83,8 @@ class Loop:
         """Commands of that plan: the outcome of any other is stale."""
         self._demand: list[GpuRequirement] | None = None
         self._upcoming = Plan()
+        self.on_record: Callable[[Sequence[Entry]], None] = lambda entries: None
+        """Told of the entries of everything that is recorded."""
 
     def step(self, outcomes: Sequence[Outcome], now: datetime) -> datetime | None:
         """Record the outcomes, start what should be running; the moment at which to step again without any outcome.
@@ -117,7 +119,7 @@ class Loop:
             batch.add([act])
         except IllegalTransition as refusal:
             raise NotAllowed(refusal.message) from refusal
-        self.journal.append(batch.facts, now)
+        self.on_record(self.journal.append(batch.facts, now))
 
     @property
     def waits(self) -> dict[str, str]:
@@ -161,7 +163,7 @@ class Loop:
     def _record(self, batch: _Batch) -> None:
         """All of it in one transaction; the plan was made for what the journal says from then on."""
         if batch.facts:
-            self.journal.append(batch.facts, batch.at)
+            self.on_record(self.journal.append(batch.facts, batch.at))
         self._planned = self.journal.state
 
 

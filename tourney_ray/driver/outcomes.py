@@ -1,4 +1,4 @@
-"""How the end of a command is told: as a fact."""
+"""How the end of a command is told, and that an attempt runs: as facts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate, PrepareTask, Release, Stage, Train
 from tourney_ray.core.evaluations import NotEvaluated
-from tourney_ray.core.models import Blame, Evaluated, Failed, TrainingOutcome
+from tourney_ray.core.models import AttemptStatus, Blame, Evaluated, Failed, TrainingOutcome
+from tourney_ray.core.state import State
 from tourney_ray.core.trainings import terms_in
 from tourney_ray.errors import EngineDown
 
@@ -116,3 +117,18 @@ def evaluation_failed(command: Evaluate, reason: str, died: bool = False) -> e.E
         reason=reason,
         died=died,
     )
+
+
+def attempt_running(state: State, attempt_id: str) -> e.AttemptRunning | None:
+    """The fact that an attempt runs; None when it is over, or known to run already."""
+    task_id, _, rest = attempt_id.partition(".")
+    hotkey, _, _ = rest.rpartition(".")
+    for t in state.live():
+        training = t.tasks[task_id].trainings.get(hotkey) if task_id in t.tasks else None
+        attempt = training.attempt if training else None
+        if attempt and attempt.attempt_id == attempt_id and attempt.status is AttemptStatus.TRAINING:
+            running = e.AttemptRunning(
+                tournament_id=t.tournament_id, task_id=task_id, hotkey=hotkey, attempt_id=attempt_id
+            )
+            return running if attempt.running_at is None else None
+    return None

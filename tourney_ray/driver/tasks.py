@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -55,12 +56,21 @@ class Reporter:
     def running(self, gpu_indices: tuple[int, ...], image_id: str) -> None:
         """Its code runs."""
         with contextlib.suppress(ValueError):
-            ray.get_actor(self.driver, self.namespace).progress.remote(self.command_id, gpu_indices, image_id)
+            _found(self.driver, self.namespace).progress.remote(self.command_id, gpu_indices, image_id)
 
     def said(self, tail: str) -> None:
         """The end of its log."""
         with contextlib.suppress(ValueError):
-            ray.get_actor(self.driver, self.namespace).said.remote(self.command_id, tail)
+            _found(self.driver, self.namespace).said.remote(self.command_id, tail)
+
+
+@functools.lru_cache
+def _found(driver: str, namespace: str) -> Any:
+    """The driver, looked up once: this process works for one job only, and a driver that restarts stays the same.
+
+    Raises `ValueError` when it is not there.
+    """
+    return ray.get_actor(driver, namespace)
 
 
 @dataclass(frozen=True, slots=True)

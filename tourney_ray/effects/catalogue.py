@@ -129,6 +129,11 @@ class CatalogueTasks:
         self._counter_of = counter_of
         self._models = sorted(((_parameters(model), model) for model in catalogue.models), key=lambda m: m[1].id)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Parameters of its models, ascending."""
+        return tuple(sorted(params for params, _ in self._models))
+
     def lacking(self, task_type: TaskType, model_range_b: Range) -> str:
         """What the catalogue would need for such a task; empty when it has all."""
         if not self._fitting(model_range_b):

@@ -27,13 +27,14 @@ def project_training(fact: TrainingFact | e.LeaseEnded, state: State, at: dateti
             yield _attempt(fact, **_given(fact), **end, status=AttemptStatus.FAILURE, started_at=at, ended_at=at)
             yield _status(task)
         case e.AttemptStarted():
-            yield _attempt(fact, **_given(fact), status=AttemptStatus.TRAINING, started_at=at, leased_at=at)
+            given = _given(fact) | {"status": AttemptStatus.TRAINING, "started_at": at, "leased_at": at}
+            yield Row("attempts", {"attempt_id": fact.attempt_id, **given}, new=True)
         case e.AttemptRunning():
             yield _attempt(fact, running_at=at, gpu_indices=fact.gpu_indices, image_id=fact.image_id)
         case e.AttemptEnded():
             status = AttemptStatus.FAILURE if isinstance(fact.outcome, Failed) else AttemptStatus.SUCCESS
             yield _attempt(fact, **fact.outcome.model_dump(), status=status, ended_at=at)
-            yield _status(task)
+            yield from (_status(task),) if _is_over(task) else ()  # while it goes on, its status stays
         case e.LeaseEnded():
             yield _attempt(fact, lease_ended_at=at, lease_end=fact.because)
         case e.TrainingRetried():
@@ -51,8 +52,13 @@ def project_training(fact: TrainingFact | e.LeaseEnded, state: State, at: dateti
 
 def _status(task: Task) -> Row:
     """Of a task that is not decided; its decision follows as a fact of its own."""
-    over = all(training.terminal for training in task.trainings.values())
-    return Row("tasks", {"task_id": task.task_id, "status": TaskStatus.EVALUATING if over else TaskStatus.TRAINING})
+    status = TaskStatus.EVALUATING if _is_over(task) else TaskStatus.TRAINING
+    return Row("tasks", {"task_id": task.task_id, "status": status})
+
+
+def _is_over(task: Task) -> bool:
+    """Whether nothing of it is to be trained any more; while an attempt of it runs, it is not."""
+    return all(training.terminal for training in task.trainings.values())
 
 
 # --- attempts

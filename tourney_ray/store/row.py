@@ -12,3 +12,5 @@ class Row:
 
     table: str
     values: dict[str, Any]
+    new: bool = False
+    """Whether it is certain that the table does not have it yet."""

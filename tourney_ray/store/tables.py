@@ -39,6 +39,8 @@ KEYS: dict[str, tuple[str, ...]] = {
 """Primary key of every projected table."""
 
 ROWS_PER_STATEMENT = 500
+FEW = 10
+"""Rows that are written one by one where they may be there already."""
 ENTRIES_PER_FETCH = 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -105,12 +107,32 @@ def _columns(step: Step) -> list[Any]:
 
 
 def _upsert(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
-    groups: dict[tuple[str, tuple[str, ...]], list[list[Any]]] = {}
+    """Write rows, whether they are there or not.
+
+    To plan an insertion that may turn into an update takes DuckDB ten times as long as either, so of a few rows each is
+    updated, and those are inserted that were not there.
+    """
+    groups: dict[tuple[str, tuple[str, ...], bool], list[list[Any]]] = {}
     for row in _merged(rows):
         values = [plain(value) for value in row.values.values()]
-        groups.setdefault((row.table, tuple(row.values)), []).append(values)
-    for (table, columns), values in groups.items():
-        _insert(connection, table, columns, values, _on_conflict(table, columns))
+        groups.setdefault((row.table, tuple(row.values), row.new), []).append(values)
+    for (table, columns, new), values in groups.items():
+        if new:
+            _insert(connection, table, columns, values, "")
+        elif len(values) > FEW or len(columns) == len(KEYS[table]):
+            _insert(connection, table, columns, values, _on_conflict(table, columns))
+        elif missing := [each for each in values if not _update(connection, table, columns, each)]:
+            _insert(connection, table, columns, missing, "")
+
+
+def _update(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], values: Sequence[Any]) -> bool:
+    """Write one row where it is there already; False where it is not."""
+    given, keys = dict(zip(columns, values, strict=True)), KEYS[table]
+    settled = [column for column in columns if column not in keys]
+    sets, where = (joint.join(f'"{c}" = ?' for c in names) for joint, names in ((", ", settled), (" AND ", keys)))
+    parameters = [given[column] for column in (*settled, *keys)]
+    ((count,),) = connection.execute(f"UPDATE {table} SET {sets} WHERE {where}", parameters).fetchall()
+    return bool(count)
 
 
 def _merged(rows: Iterable[Row]) -> list[Row]:
@@ -119,7 +141,7 @@ def _merged(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         key = (row.table, *(str(row.values[column]) for column in KEYS[row.table]))
         before = merged.get(key)
-        merged[key] = Row(row.table, {**before.values, **row.values}) if before else row
+        merged[key] = Row(row.table, {**before.values, **row.values}, new=before.new) if before else row
     return list(merged.values())
 
 

@@ -1,0 +1,137 @@
+"""Nodes are believed as far as Ray can hand their GPUs out, and what no machine can ever have is told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tourney_ray.config import ClusterChoice, Settings
+from tourney_ray.core.models import GpuRequirement as Gpu, TournamentType
+from tourney_ray.core.nodes import Node
+from tourney_ray.core.rules import Rules
+from tourney_ray.driver.capacity import Outlook, check_capacity, seen_nodes
+from tourney_ray.errors import ConfigError
+
+MACHINES = """\
+max_workers: 4
+provider: {type: aws}
+head_node_type: head
+available_node_types:
+  head: {resources: {CPU: 4, A100: 8}, node_config: {}}
+  narrow: {resources: {GPU: 1, H100: 1}, max_workers: 2, node_config: {}}
+  wide: {resources: {GPU: 4, H100: 4}, max_workers: 2, node_config: {}}
+  never: {resources: {GPU: 8, H100: 8, A100: 1}, max_workers: 0, node_config: {}}
+"""
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Path:
+    path = tmp_path / "machines.yaml"
+    path.write_text(MACHINES)
+    return path
+
+
+def node(node_id: str, **resources: float) -> dict[str, Any]:
+    return {"NodeID": node_id, "Resources": {"CPU": 8.0, **resources}}
+
+
+def test_a_node_has_what_it_says_while_ray_counts_as_many_gpus() -> None:
+    seen = seen_nodes([node("a", H100=8.0, GPU=8.0), node("b", H100=2.0, A100=1.0, GPU=4.0), node("head")])
+    assert [n.gpus for n in seen.nodes] == [{"H100": 8}, {"H100": 2, "A100": 1}, {}]
+    assert seen.lies == {}
+
+
+@pytest.mark.parametrize(
+    ("resources", "used", "told"),
+    [
+        ({"H100": 8.0, "GPU": 4.0}, {"H100": 4}, "claims 8×H100, but Ray counts 4 GPUs there: 4 are used"),
+        ({"H100": 8.0}, {}, "claims 8×H100, but Ray counts 0 GPUs there: none of them is used"),
+        (
+            {"H100": 4.0, "A100": 4.0, "GPU": 4.0},
+            {},
+            "claims 4×A100 and 4×H100, but Ray counts 4 GPUs there: none of them is used; start Ray there with "
+            "--num-gpus=8 if it has them, else with fewer in --resources",
+        ),
+    ],
+    ids=["too-many", "none", "whose"],
+)
+def test_a_node_that_claims_too_much_is_used_for_what_it_has_and_named(
+    resources: dict[str, float], used: dict[str, int], told: str
+) -> None:
+    seen = seen_nodes([node("liar", **resources), node("honest", H100=1.0, GPU=1.0)])
+    assert seen.nodes == (Node("liar", used), Node("honest", {"H100": 1}))
+    assert seen.lies.keys() == {"liar"}
+    assert f"node liar {told}" in seen.lies["liar"]
+
+
+@pytest.mark.parametrize(
+    ("demand", "lacking"),
+    [
+        ([Gpu.H100_1X, Gpu.H100_4X], set()),
+        ([Gpu.H100_8X, Gpu.A100, Gpu.A100], {"needs.8×H100", "needs.1×A100"}),
+    ],
+)
+def test_what_no_machine_can_have_is_told(demand: Sequence[Gpu], lacking: set[str], machines: Path) -> None:
+    outlook = Outlook(machines)
+    told = outlook.shortages(demand, ())
+    assert told.keys() == lacking
+    for why in told.values():
+        assert str(machines) in why
+        assert "in vain; add a node type with" in why
+    if lacking:
+        assert "1×A100 on one node: 2 trainings wait in vain" in told["needs.1×A100"]
+        assert "8×H100 on one node: 1 training waits in vain" in told["needs.8×H100"]
+
+
+def test_a_node_that_is_there_counts_whether_or_not_the_file_knows_it(machines: Path) -> None:
+    assert Outlook(machines).shortages([Gpu.A100], [Node("n", {"A100": 1})]) == {}
+
+
+def test_without_a_file_everything_may_still_come() -> None:
+    assert Outlook(None).shortages([Gpu.H100_8X], ()) == {}
+
+
+def test_a_file_is_read_again_when_it_changes_and_a_broken_one_is_told_of(machines: Path) -> None:
+    outlook = Outlook(machines)
+    assert outlook.shortages([Gpu.H100_8X], ())
+    _change(machines, MACHINES.replace("max_workers: 0", "max_workers: 1"), 1)
+    assert outlook.shortages([Gpu.H100_8X], ()) == {}
+    _change(machines, "[", 2)
+    assert "is not YAML" in outlook.shortages([Gpu.H100_8X], ())["cluster.file"]
+    machines.unlink()
+    assert "No such file" in outlook.shortages([Gpu.H100_8X], ())["cluster.file"]
+
+
+@pytest.mark.parametrize(
+    ("types", "rules", "refused"),
+    [
+        ((TournamentType.TEXT,), Rules(), ""),
+        (
+            (TournamentType.TEXT,),
+            Rules(boss_model_range_b=(20.0, 71.0)),
+            "models from 20 B could never be trained: no machine of",
+        ),
+        ((TournamentType.IMAGE,), Rules(), "image tasks could never be trained: no machine of"),
+    ],
+)
+def test_a_tournament_that_no_machine_could_train_is_refused_before_it_starts(
+    types: tuple[TournamentType, ...], rules: Rules, refused: str, settings: Settings, machines: Path
+) -> None:
+    choice = settings.model_copy(update={"types": types, "rules": rules, "cluster": ClusterChoice(file=machines)})
+    if not refused:
+        check_capacity(choice)
+        return
+    with pytest.raises(ConfigError, match=refused):
+        check_capacity(choice)
+    check_capacity(choice.model_copy(update={"cluster": ClusterChoice()}))
+
+
+def _change(path: Path, text: str, seconds: int) -> None:
+    """Write the file, as if so many seconds later: a file system may not tell two moments apart."""
+    at = path.stat().st_mtime + seconds
+    path.write_text(text)
+    os.utime(path, (at, at))

@@ -1,0 +1,147 @@
+"""What the cluster's machines are worth to trainings: what they have, what they only claim, what none can ever have.
+
+Knows no Ray: it judges what Ray says of nodes, and what the cluster file says of machines that could be started.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tourney_ray.config import Settings
+from tourney_ray.core.models import GpuRequirement, TournamentType
+from tourney_ray.core.nodes import Node
+from tourney_ray.core.resources import get_tournament_gpu_requirement
+from tourney_ray.driver.task_source import drawn_tasks
+from tourney_ray.effects.cluster_file import GPU_TYPES, ClusterFile, read_cluster_file
+from tourney_ray.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The nodes of a cluster with the GPUs that may be used there, and those of them that claim too much."""
+
+    nodes: tuple[Node, ...] = ()
+    lies: dict[str, str] = field(default_factory=dict[str, str])
+    """By node: what is wrong with its claim, what is done about it, and how to mend it."""
+
+
+def seen_nodes(found: Sequence[Mapping[str, Any]]) -> Seen:
+    """What `ray.nodes()` says of living nodes, believed only as far as Ray could hand the GPUs out.
+
+    A training asks for `H100` and for as many of `GPU`, and only the latter have numbers. A node that says it has more
+    of the first is used up to the second; where several types share too few, nobody can tell whose they are: none is.
+    """
+    seen = Seen(tuple(Node(n["NodeID"], _usable(n["Resources"])) for n in found))
+    for n, node in zip(found, seen.nodes, strict=True):
+        claimed = _claimed(n["Resources"])
+        if node.gpus != claimed:
+            seen.lies[node.node_id] = _lie(node, claimed, int(n["Resources"].get("GPU", 0)))
+    return seen
+
+
+class Outlook:
+    """What trainings need and the cluster can never have, by its nodes and the file its machines are started from."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._read_at = -1
+        self._machines: ClusterFile | None = None
+        self._broken = ""
+
+    def shortages(self, demand: Sequence[GpuRequirement], nodes: Sequence[Node]) -> dict[str, str]:
+        """By requirement, why it will never be met; nothing where no file says what machines there may be.
+
+        The file is read again whenever it has changed, as `ray up` changes it. One that cannot be read is told of.
+        """
+        if self._path is None:
+            return {}
+        self._refresh(self._path)
+        if self._machines is None:
+            return {"cluster.file": self._broken}
+        return shortages(demand, nodes, self._machines, self._path)
+
+    def _refresh(self, path: Path) -> None:
+        changed_at = path.stat().st_mtime_ns if path.exists() else 0
+        if changed_at == self._read_at:
+            return
+        self._read_at = changed_at
+        try:
+            self._machines, self._broken = read_cluster_file(path), ""
+        except ConfigError as error:
+            self._machines, self._broken = None, f"{error.message}; {error.hint}"
+
+
+def shortages(
+    demand: Sequence[GpuRequirement], nodes: Sequence[Node], machines: ClusterFile, path: Path
+) -> dict[str, str]:
+    """By requirement of the demand that neither a node nor a kind of machine of the file can hold: what to do."""
+    lacking: dict[str, str] = {}
+    for need, trainings in Counter(demand).items():
+        if can_hold(need, machines) or any(_holds(node.gpus, need) for node in nodes):
+            continue
+        wanted = f"{need.gpus}×{need.gpu_type}"
+        whose = "1 training waits" if trainings == 1 else f"{trainings} trainings wait"
+        lacking[f"needs.{wanted}"] = (
+            f"no machine of {path} can ever have {wanted} on one node: {whose} in vain; "
+            f"add a node type with {wanted} to the cluster file and run `ray up` with it again"
+        )
+    return lacking
+
+
+def can_hold(need: GpuRequirement, machines: ClusterFile) -> bool:
+    """Whether the autoscaler could start a machine with so many GPUs."""
+    return machines.max_workers > 0 and any(k.max_workers > 0 and _holds(k.gpus, need) for k in machines.node_types)
+
+
+def check_capacity(settings: Settings) -> None:
+    """Refuse a tournament of which some tasks could be trained on no machine of the cluster file, whatever is drawn.
+
+    Without a file nothing is known, and nothing refused. Raises `ConfigError`, before anyone pays.
+    """
+    path = settings.cluster.file
+    if path is None:
+        return
+    machines = read_cluster_file(path)
+    for what, need in _least_needs(settings):
+        if not can_hold(need, machines):
+            wanted = f"{need.gpus}×{need.gpu_type}"
+            raise ConfigError(
+                f"{what} could never be trained: no machine of {path} can have {wanted} on one node",
+                "add such a node type and run `ray up` with it again, or change types and rules",
+            )
+
+
+def _least_needs(settings: Settings) -> list[tuple[str, GpuRequirement]]:
+    """For every kind of task that may be drawn, the GPUs of its smallest model."""
+    needs = [("image tasks", GpuRequirement.A100)] if TournamentType.IMAGE in settings.types else []
+    if TournamentType.TEXT in settings.types:
+        for task_type, (low_b, _) in drawn_tasks(settings.rules):
+            need = get_tournament_gpu_requirement(task_type, max(1, int(low_b * 1e9)), settings.rules)
+            needs.append((f"{task_type.value}s with models from {low_b:g} B", need))
+    return needs
+
+
+def _claimed(resources: Mapping[str, float]) -> dict[str, int]:
+    return {kind: int(count) for kind, count in resources.items() if kind in GPU_TYPES and count >= 1}
+
+
+def _usable(resources: Mapping[str, float]) -> dict[str, int]:
+    claimed, counted = _claimed(resources), int(resources.get("GPU", 0))
+    if sum(claimed.values()) <= counted:
+        return claimed
+    return {kind: counted for kind in claimed} if len(claimed) == 1 and counted else {}
+
+
+def _lie(node: Node, claimed: Mapping[str, int], counted: int) -> str:
+    claim = " and ".join(f"{count}×{kind}" for kind, count in sorted(claimed.items()))
+    used = "none of them is used" if not node.gpus else f"{counted} are used"
+    mend = f"start Ray there with --num-gpus={sum(claimed.values())} if it has them, else with fewer in --resources"
+    return f"node {node.node_id} claims {claim}, but Ray counts {counted} GPUs there: {used}; {mend}"
+
+
+def _holds(gpus: Mapping[str, int], need: GpuRequirement) -> bool:
+    return gpus.get(need.gpu_type, 0) >= need.gpus
