@@ -39,7 +39,7 @@ from tourney_ray.core.preparation import prepared_from_history, task_prepared, t
 from tourney_ray.core.state import State
 from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
-from tourney_ray.driver.capacity import Outlook, Seen, seen_nodes
+from tourney_ray.driver.capacity import Outlook, Seen, cluster_file, seen_nodes
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
@@ -90,7 +90,7 @@ class RayDispatcher:
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._seen = Seen()
-        self._outlook = Outlook(settings.cluster.file)
+        self._outlook = Outlook(cluster_file(settings))
         self._demand: Sequence[GpuRequirement] = ()
         self._elsewhere: set[str] = set()  # nodes other than the one where the driver's files lie
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
@@ -108,9 +108,9 @@ class RayDispatcher:
         return Cluster(self._seen.nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Tell Ray's autoscaler which trainings run or wait: it cannot see the driver's own queue."""
+        """Tell Ray's autoscaler which trainings run or wait, as far as it can meet that: it cannot see our queue."""
         self._demand = demand
-        request_resources(bundles=[{d.gpu_type: d.gpus, "GPU": d.gpus} for d in demand])
+        request_resources(bundles=[{d.gpu_type: d.gpus, "GPU": d.gpus} for d in self._outlook.launchable(demand)])
 
     def problems(self) -> dict[str, str]:
         """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start."""
