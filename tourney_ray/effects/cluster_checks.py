@@ -49,7 +49,7 @@ MACHINES: Mapping[str, Machine] = {
 
 
 def complaints(path: Path) -> list[str]:
-    """All that is wrong with a cluster file, a sentence each; empty when it is fine. Raises `ConfigError` as reading."""
+    """All that is wrong with a cluster file, a sentence each. Raises `ConfigError` as reading it does."""
     cluster, document = read_cluster_file(path), read_document(path)
     found = [*_about_counts(cluster), *_about_commands(document)]
     if document["provider"]["type"] == LOCAL:
