@@ -22,9 +22,9 @@ from tourney_ray.driver.cluster import (
     LocalCluster,
     _end_with_parent,
     _environment,
+    _free_ports,
     _stop,
     _wait_for_port,
-    free_ports,
 )
 
 HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
@@ -46,7 +46,7 @@ class Scaling:
 def scaling_cluster(head: Mapping[str, int], kinds: Mapping[str, Mapping[str, int]]) -> Generator[Scaling]:
     """A head with those resources, and an autoscaler that may start one node of each kind."""
     folder = Path(tempfile.mkdtemp(prefix="tourney-ray-"))
-    port, client_port = free_ports(2)
+    port, client_port = _free_ports(2)
     file = folder / "cluster.yaml"
     file.write_text(yaml.safe_dump(_cluster_file(port, head, kinds)))
     environment = _environment(folder)

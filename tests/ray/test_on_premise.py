@@ -27,7 +27,7 @@ import yaml
 
 from tests.ray.conftest import BIN
 from tests.ray.scaling import end_processes_of
-from tourney_ray.driver.cluster import free_ports
+from tourney_ray.driver.cluster import _free_ports
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -101,7 +101,7 @@ def hosts(request: pytest.FixtureRequest) -> Generator[Hosts]:
     need: Callable[[str], str] = request.getfixturevalue("need")
     sshd, keygen, *_ = need("/usr/sbin/sshd"), need("ssh-keygen"), need("rsync"), need("sudo")
     folder = Path(tempfile.mkdtemp(prefix="op-", dir="/tmp"))
-    home, (ssh_port, *ports) = folder / "home", free_ports(4)
+    home, (ssh_port, *ports) = folder / "home", _free_ports(4)
     (folder / "bin").mkdir()
     (home / ".ray").mkdir(parents=True)
     (home / "tourney-venv").symlink_to(BIN.parent)

@@ -54,7 +54,7 @@ def local_cluster(nodes: Mapping[str, int], dashboard: bool = False) -> Generato
     """
     folder = Path(tempfile.mkdtemp(prefix="tourney-ray-"))
     environment = _environment(folder)
-    port, dashboard_port, client_port = free_ports(3)
+    port, dashboard_port, client_port = _free_ports(3)
     processes: list[subprocess.Popen[bytes]] = []
     shown = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
     try:
@@ -151,8 +151,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def free_ports(count: int) -> list[int]:
-    """So many ports of this machine that nobody listens on now, each once."""
+def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
