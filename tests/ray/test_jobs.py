@@ -19,7 +19,7 @@ from tourney_ray.driver.cluster import LocalCluster
 from tourney_ray.samples.repositories import write_base_contestant, write_sample_repositories
 from tourney_ray.samples.servers import sample_key, serve_samples
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PATIENCE_S = 90.0
 WAITS = "awaited: 2 of 4 entrants: the miners are asked again at"
@@ -129,12 +129,9 @@ def test_a_job_without_the_token_is_refused(
     assert why in refused.stderr
 
 
-@pytest.mark.parametrize("token", [None, "6" * 64], ids=["none", "wrong"])
-def test_our_commands_say_in_a_line_that_the_token_is_missing(
-    cluster: LocalCluster, tmp_path: Path, token: str | None
-) -> None:
+def test_our_commands_say_in_a_line_that_the_token_is_missing(cluster: LocalCluster, tmp_path: Path) -> None:
     command = [str(BIN / "tourney"), "query", "--address", cluster.address, "SELECT 1"]
-    environment = _environment(cluster, tmp_path, token)
+    environment = _environment(cluster, tmp_path, None)
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert refused.returncode == 2
     lines = [line for line in refused.stderr.splitlines() if line.startswith(("error:", "hint:"))]
