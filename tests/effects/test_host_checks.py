@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,26 +14,26 @@ from tourney_ray.effects.engine.connection import EngineFacts
 from tourney_ray.effects.host_checks import claim_faults, count_gpus, engine_faults, look_over, toolkit_version
 from tourney_ray.errors import EngineDown
 
-FACTS = {
-    "engine_id": "e",
-    "version": "28.0",
-    "api_version": "1.48",
-    "cpus": 8,
-    "mem_total_bytes": 2**34,
-    "cgroup_version": "2",
-    "cgroup_driver": "cgroupfs",
-    "storage_driver": "overlay2",
-    "layer_quota": False,
-    "root_dir": Path("/var/lib/docker"),
-    "runtimes": ("nvidia",),
-    "live_restore": True,
-    "rootless": False,
-}
+FACTS = EngineFacts(
+    engine_id="e",
+    version="28.0",
+    api_version="1.48",
+    cpus=8,
+    mem_total_bytes=2**34,
+    cgroup_version="2",
+    cgroup_driver="cgroupfs",
+    storage_driver="overlay2",
+    layer_quota=False,
+    root_dir=Path("/var/lib/docker"),
+    runtimes=("nvidia",),
+    live_restore=True,
+    rootless=False,
+)
 Programs = Callable[..., None]
 
 
 class _Engine:
-    facts = EngineFacts(**FACTS)
+    facts = FACTS
 
     def close(self) -> None:
         """Nothing is open."""
@@ -91,8 +93,8 @@ def test_what_is_not_installed_is_named(programs: Programs, monkeypatch: pytest.
         ({"rootless": True}, "runs without root"),
     ],
 )
-def test_settings_of_the_engine_count(change: dict[str, object], told: str | None) -> None:
-    faults = engine_faults(EngineFacts(**{**FACTS, **change}))
+def test_settings_of_the_engine_count(change: dict[str, Any], told: str | None) -> None:
+    faults = engine_faults(replace(FACTS, **change))
     assert len(faults) == (1 if told else 0)
     assert all(told and told in fault for fault in faults)
 
