@@ -126,8 +126,9 @@ class ClusterChoice(Record):
     max_trainers: int | None = Field(default=None, ge=1)
     """Trainings at the same time, whatever the GPUs; one per CPU core where the GPUs are only logical."""
     file: Path | None = None
-    """The cluster file on the head that the machines are started from: what is on none of them is an error at once,
-    and not a wait. None: whatever is not there may still come."""
+    """The cluster file on the head that the machines are started from: no more is asked of the autoscaler than it
+    can start, and what none of them can have is an error at once. None: `~/ray_bootstrap_config.yaml` where `ray up`
+    has left one; without any, whatever is not there may still come."""
 
 
 class Settings(Record):

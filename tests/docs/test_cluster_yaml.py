@@ -9,30 +9,17 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import ValidationError
+from ray._private.label_utils import validate_label_key, validate_label_value, validate_node_labels
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tourney_ray.core.models import GpuRequirement
+from tourney_ray.driver.ray_schema import ray_complaints
+from tourney_ray.effects.cluster_checks import COMMANDS
+from tourney_ray.effects.host_checks import OLDEST_TOOLKIT
 
-CLUSTER = Path(__file__).parents[2] / "cluster.yaml"
-
-GPUS = {
-    "m7i.2xlarge": {},
-    "p5.48xlarge": {"H100": 8},
-    "p5.4xlarge": {"H100": 1},
-    "p4d.24xlarge": {"A100": 8},
-}
-"""GPUs of the instance types, by the maker of the machines."""
-
-CPUS = {"m7i.2xlarge": 8, "p5.48xlarge": 192, "p5.4xlarge": 16, "p4d.24xlarge": 96}
-
-COMMANDS = (
-    "initialization_commands",
-    "setup_commands",
-    "head_setup_commands",
-    "worker_setup_commands",
-    "head_start_ray_commands",
-    "worker_start_ray_commands",
-)
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster.yaml"
+FILES = (CLUSTER, ROOT / "deploy" / "on-premise.yaml")
 
 
 @pytest.fixture
@@ -68,50 +55,52 @@ def test_ray_would_have_refused_a_mistake(cluster: dict[str, Any], path: tuple[s
         validate_config(prepare_config(cluster))
 
 
-def test_resources_are_the_machines_own(node_types: dict[str, Any]) -> None:
-    for name, node in node_types.items():
-        machine = node["node_config"]["InstanceType"]
-        resources = dict(node["resources"])
-        assert 0 < resources.pop("CPU") <= CPUS[machine], name
-        assert resources.pop("GPU", 0) == sum(GPUS[machine].values()), name
-        assert resources == GPUS[machine], name
-
-
 def test_every_training_fits_on_some_machine(workers: dict[str, Any]) -> None:
     for need in GpuRequirement:
         assert any(node["resources"].get(need.gpu_type, 0) >= need.gpus for node in workers.values()), need
 
 
-def test_counts_are_possible(cluster: dict[str, Any], node_types: dict[str, Any], workers: dict[str, Any]) -> None:
-    for name, node in node_types.items():
-        assert 0 <= node["min_workers"] <= node["max_workers"] <= cluster["max_workers"], name
-    assert sum(node["min_workers"] for node in workers.values()) <= cluster["max_workers"]
-    assert sum(node["max_workers"] for node in workers.values()) == cluster["max_workers"]
-    assert node_types[cluster["head_node_type"]]["max_workers"] == 0
-
-
-def test_no_training_lands_on_the_head(cluster: dict[str, Any], node_types: dict[str, Any]) -> None:
-    assert set(node_types[cluster["head_node_type"]]["resources"]) == {"CPU"}
-
-
-def test_containers_cannot_reach_the_machines_credentials(node_types: dict[str, Any]) -> None:
-    for name, node in node_types.items():
-        metadata = node["node_config"]["MetadataOptions"]
-        assert metadata["HttpTokens"] == "required", name
-        assert metadata["HttpPutResponseHopLimit"] == 1, name
-
-
-def test_disks_are_encrypted_and_only_the_journals_survives(
-    cluster: dict[str, Any], node_types: dict[str, Any]
-) -> None:
+def test_disks_are_encrypted_and_go_with_their_machine(node_types: dict[str, Any]) -> None:
     for name, node in node_types.items():
         (disk,) = node["node_config"]["BlockDeviceMappings"]
         assert disk["Ebs"]["Encrypted"], name
-        assert disk["Ebs"]["DeleteOnTermination"] == (name != cluster["head_node_type"]), name
+        assert disk["Ebs"]["DeleteOnTermination"], name
 
 
-def test_ray_runs_beside_the_engine_not_in_it(cluster: dict[str, Any]) -> None:
-    assert cluster["docker"] == {}
+def test_what_has_to_last_lies_on_a_volume_of_the_heads_zone(
+    cluster: dict[str, Any], node_types: dict[str, Any]
+) -> None:
+    head = node_types[cluster["head_node_type"]]
+    zone = head["node_config"]["Placement"]["AvailabilityZone"]
+    assert cluster["provider"]["availability_zone"].split(",")[0] == zone
+    comments = CLUSTER.read_text().split("cluster_name:")[0]
+    assert f"--availability-zone {zone}" in comments
+    (attach,) = (c for c in cluster["head_setup_commands"] if "attach-state" in c)
+    assert attach.endswith("attach-state tourney-state /var/lib/tourney")
+    assert "Value=tourney-state}" in comments
+    assert "RAY_gcs_storage_path=/var/lib/tourney/gcs" in cluster["head_start_ray_commands"][-1]
+
+
+def test_nodes_have_labels_that_ray_takes(node_types: dict[str, Any]) -> None:
+    for name, node in node_types.items():
+        validate_node_labels(node["labels"])
+        for key, value in node["labels"].items():
+            assert validate_label_key(key) is None
+            validate_label_value(value)
+        assert node["labels"] == {"tourney/machine": name}
+
+
+def test_a_worker_is_looked_over_before_it_joins(cluster: dict[str, Any]) -> None:
+    assert cluster["worker_setup_commands"][-1].endswith("tourney check-host")
+    assert '--claimed "$RAY_OVERRIDE_RESOURCES"' in cluster["worker_start_ray_commands"][-2]
+    version = ".".join(map(str, OLDEST_TOOLKIT))
+    for path in FILES:
+        assert version in path.read_text(), path
+
+
+def test_ray_is_root_where_builds_have_to_be_bounded(cluster: dict[str, Any]) -> None:
+    assert "sudo -E env HOME=$HOME" in cluster["worker_start_ray_commands"][-1]
+    assert "sudo" not in cluster["head_start_ray_commands"][-1]
 
 
 def test_every_ray_process_asks_for_the_token(cluster: dict[str, Any]) -> None:
@@ -129,13 +118,31 @@ def test_the_head_remembers_and_hides_its_dashboard(cluster: dict[str, Any]) -> 
     assert "--dashboard-host=127.0.0.1" in start
 
 
-def test_what_is_copied_from_the_checkout_is_there(cluster: dict[str, Any]) -> None:
-    for source in cluster["file_mounts"].values():
-        assert source.startswith("~/.ray/") or (CLUSTER.parent / source).exists(), source
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_ray_accepts_both_files(path: Path) -> None:
+    assert ray_complaints(path) == []
 
 
-def test_commands_are_shell(cluster: dict[str, Any]) -> None:
+def test_what_ray_refuses_is_told_with_its_place(cluster: dict[str, Any], tmp_path: Path) -> None:
+    cluster["available_node_types"]["h100x8"]["resource"] = {}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(cluster))
+    (told,) = ray_complaints(tmp_path / "c.yaml")
+    assert told.startswith("available_node_types.h100x8: Additional properties are not allowed ('resource'")
+    cluster["available_node_types"]["h100x8"].pop("resource")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(cluster | {"head_node_type": "boss"}))
+    assert ray_complaints(tmp_path / "c.yaml") == ["`head_node_type` must be one of `available_node_types`."]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_copied_from_the_checkout_is_there(path: Path) -> None:
+    for source in yaml.safe_load(path.read_text())["file_mounts"].values():
+        assert source.startswith("~/.ray/") or (ROOT / source).exists(), source
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_commands_are_shell(path: Path) -> None:
+    cluster = yaml.safe_load(path.read_text())
     for key in COMMANDS:
-        for command in cluster[key]:
+        for command in cluster.get(key, ()):
             run = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
             assert run.returncode == 0, (key, command, run.stderr)

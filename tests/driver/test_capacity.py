@@ -13,6 +13,7 @@ from tourney_ray.config import ClusterChoice, Settings
 from tourney_ray.core.models import GpuRequirement as Gpu, TournamentType
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.rules import Rules
+from tourney_ray.driver import capacity
 from tourney_ray.driver.capacity import Outlook, check_capacity, seen_nodes
 from tourney_ray.errors import ConfigError
 
@@ -91,8 +92,41 @@ def test_a_node_that_is_there_counts_whether_or_not_the_file_knows_it(machines: 
     assert Outlook(machines).shortages([Gpu.A100], [Node("n", {"A100": 1})]) == {}
 
 
+@pytest.mark.parametrize(
+    ("demand", "announced"),
+    [
+        ([], []),
+        ([Gpu.H100_4X] * 3, [Gpu.H100_4X] * 2),
+        ([Gpu.H100_8X, Gpu.H100_4X, Gpu.H100_1X], [Gpu.H100_4X, Gpu.H100_1X]),
+        ([Gpu.H100_1X] * 40, [Gpu.H100_1X] * 10),
+        ([Gpu.H100_4X, *[Gpu.H100_2X] * 3, Gpu.H100_1X], [Gpu.H100_4X, Gpu.H100_2X, Gpu.H100_2X, Gpu.H100_1X]),
+    ],
+)
+def test_no_more_is_announced_than_there_may_be_machines_for(
+    demand: list[Gpu], announced: list[Gpu], machines: Path
+) -> None:
+    assert Outlook(machines).launchable(demand) == announced
+
+
+def test_the_most_machines_of_all_kinds_together_count_too(machines: Path) -> None:
+    _change(machines, MACHINES.replace("max_workers: 4", "max_workers: 1"), 1)
+    assert Outlook(machines).launchable([Gpu.H100_1X, Gpu.H100_4X]) == [Gpu.H100_1X]
+
+
+def test_what_ray_up_left_on_the_head_counts_where_no_file_is_named(
+    machines: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "BOOTSTRAP", machines)
+    assert capacity.cluster_file(settings) == machines
+    named = settings.model_copy(update={"cluster": ClusterChoice(file=Path("/etc/other.yaml"))})
+    assert capacity.cluster_file(named) == Path("/etc/other.yaml")
+    monkeypatch.setattr(capacity, "BOOTSTRAP", Path("~/nothing/here.yaml"))
+    assert capacity.cluster_file(settings) is None
+
+
 def test_without_a_file_everything_may_still_come() -> None:
     assert Outlook(None).shortages([Gpu.H100_8X], ()) == {}
+    assert Outlook(None).launchable([Gpu.H100_8X] * 99) == [Gpu.H100_8X] * 99
 
 
 def test_a_file_is_read_again_when_it_changes_and_a_broken_one_is_told_of(machines: Path) -> None:

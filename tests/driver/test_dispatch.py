@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +14,13 @@ from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, Work
 
 from tests.builders import START
 from tests.driver.scripted import OpenRig, trains
-from tourney_ray.config import Sandbox, Settings
+from tests.driver.test_capacity import MACHINES
+from tourney_ray.config import ClusterChoice, Sandbox, Settings
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Evaluate, Release, Train
 from tourney_ray.core.evaluations import NotEvaluated
 from tourney_ray.core.leases import Cluster
-from tourney_ray.core.models import Blame, Evaluated, Failed, Trained, TrainingOutcome
+from tourney_ray.core.models import Blame, Evaluated, Failed, GpuRequirement, Trained, TrainingOutcome
 from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.state import State
 from tourney_ray.driver import dispatch, tasks, work
@@ -215,6 +217,22 @@ async def test_every_new_node_is_looked_over_once(desk: Desk, monkeypatch: pytes
         dispatcher.cluster()
     await asyncio.gather(*dispatcher._tasks)
     assert reaping.held == [{}]
+
+
+def test_what_is_announced_is_what_can_be_had_and_the_rest_is_a_problem(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "machines.yaml").write_text(MACHINES)
+    choice = ClusterChoice(file=tmp_path / "machines.yaml")
+    dispatcher = RayDispatcher(settings.model_copy(update={"cluster": choice}), State, lambda _: None, "tests")
+    monkeypatch.setattr(dispatch, "request_resources", lambda bundles: announced.append(bundles))
+    announced: list[Any] = []
+    lying = {"NodeID": NODE, "Resources": {"H100": 8.0, "GPU": 4.0}, "Alive": True}
+    monkeypatch.setattr(dispatch.ray, "nodes", lambda: [lying])
+    assert dispatcher.cluster().nodes == (Node(NODE, {"H100": 4}),)
+    dispatcher.announce([*[GpuRequirement.H100_4X] * 3, GpuRequirement.A100])
+    assert announced == [[{"H100": 4, "GPU": 4}] * 2]
+    assert dispatcher.problems().keys() == {f"node.{NODE}", "needs.1×A100"}
 
 
 async def test_a_release_says_how_it_is_known(desk: Desk, release: Release) -> None:

@@ -33,7 +33,7 @@ def run_tournaments(path: Path, address: str | None, detach: bool, as_json: bool
     check_tasks(settings)
     check_capacity(settings)
     began = time.monotonic()
-    with connection(address or settings.cluster.address, divert=as_json):
+    with connection(address or settings.cluster.address, divert=as_json, tournament=settings.name):
         driver = start(settings)
         click.echo(f"driver {settings.name} runs; its journal is in {settings.state}", err=True)
         state = None if detach else _follow(driver, settings, as_json)

@@ -43,14 +43,30 @@ def seen_nodes(found: Sequence[Mapping[str, Any]]) -> Seen:
     return seen
 
 
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+"""Where `ray up` leaves the cluster file on the head."""
+
+
+def cluster_file(settings: Settings) -> Path | None:
+    """The file that the cluster's machines are started from: the one that is named, else what `ray up` left here."""
+    bootstrap = BOOTSTRAP.expanduser()
+    return settings.cluster.file or (bootstrap if bootstrap.exists() else None)
+
+
 class Outlook:
-    """What trainings need and the cluster can never have, by its nodes and the file its machines are started from."""
+    """What the cluster may become, by the file that its machines are started from."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._read_at = -1
         self._machines: ClusterFile | None = None
         self._broken = ""
+
+    def launchable(self, demand: Sequence[GpuRequirement]) -> Sequence[GpuRequirement]:
+        """As much of the demand as there may be machines for at once; all of it where no file says."""
+        if self._path is not None:
+            self._refresh(self._path)
+        return demand if self._machines is None else launchable(demand, self._machines)
 
     def shortages(self, demand: Sequence[GpuRequirement], nodes: Sequence[Node]) -> dict[str, str]:
         """By requirement, why it will never be met; nothing where no file says what machines there may be.
@@ -73,6 +89,34 @@ class Outlook:
             self._machines, self._broken = read_cluster_file(path), ""
         except ConfigError as error:
             self._machines, self._broken = None, f"{error.message}; {error.hint}"
+
+
+def launchable(demand: Sequence[GpuRequirement], machines: ClusterFile) -> list[GpuRequirement]:
+    """The demand in its order, without what would need more machines than there may be at once.
+
+    Ray's autoscaler starts nothing at all for a demand that it cannot meet as a whole. So this takes the smallest
+    machine for whatever the machines so far have no room for, which is the most that any choice of Ray's may need.
+    """
+    kinds = sorted(machines.node_types, key=lambda kind: sum(kind.gpus.values()))
+    left, most = Counter({kind.name: kind.max_workers for kind in kinds}), machines.max_workers
+    rooms: list[dict[str, int]] = []
+    taken: list[GpuRequirement] = []
+    hopeless: set[GpuRequirement] = set()
+    for need in demand:
+        if need in hopeless:
+            continue
+        room = min((r for r in rooms if _holds(r, need)), key=lambda r: r[need.gpu_type], default=None)
+        if room is None:
+            kind = next((k for k in kinds if left[k.name] and _holds(k.gpus, need)), None)
+            if kind is None or len(rooms) >= most:
+                hopeless.add(need)
+                continue
+            left[kind.name] -= 1
+            room = dict(kind.gpus)
+            rooms.append(room)
+        room[need.gpu_type] -= need.gpus
+        taken.append(need)
+    return taken
 
 
 def shortages(
@@ -102,7 +146,7 @@ def check_capacity(settings: Settings) -> None:
 
     Without a file nothing is known, and nothing refused. Raises `ConfigError`, before anyone pays.
     """
-    path = settings.cluster.file
+    path = cluster_file(settings)
     if path is None:
         return
     machines = read_cluster_file(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, AuthenticationError, RayError, RayTaskError
+from ray.job_config import JobConfig
 
 from tourney_ray.config import Settings
 from tourney_ray.core.events import Act
@@ -33,25 +34,36 @@ STOP_S = 10.0
 """How long a driver has to close its journal."""
 
 
-def connect(address: str) -> None:
+def connect(address: str, tournament: str = "") -> None:
     """Connect this process to a Ray cluster; raises `UserError` when there is none, or none that lets it in.
 
+    With the name of a driver, Ray's list of jobs says that this process is about its tournament.
     Ray's own handler of SIGTERM is taken back, so that a command still ends as its author meant it to.
     """
     hint = "start one with `ray up cluster.yaml` or `ray start --head`, or name it with --address"
     handler = signal.getsignal(signal.SIGTERM)
     try:
         _probe(address)
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
-    except AuthenticationError as error:
-        raise UserError(
-            f"the Ray cluster at {address} does not know this token", "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
-        ) from error
+        about = JobConfig(metadata={"tournament": tournament} if tournament else {})
+        options: dict[str, Any] = {"job_config": about, "log_to_driver": False, "logging_level": logging.WARNING}
+        ray.init(address=address, namespace=NAMESPACE, **options)
     except (OSError, ValueError, RuntimeError, RayError) as error:
+        if _is_refusal(error):
+            hint = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
+            raise UserError(f"the Ray cluster at {address} does not know this token", hint) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"no Ray cluster at {address}: {reason}", hint) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether it is about the token: of a wrong one Ray says that it cannot reach the cluster, and why in a cause."""
+    while error is not None:
+        if isinstance(error, AuthenticationError) or "InvalidAuthToken" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _probe(address: str) -> None:
@@ -62,14 +74,14 @@ def _probe(address: str) -> None:
 
 
 @contextlib.contextmanager
-def connection(address: str, divert: bool = True) -> Generator[None]:
+def connection(address: str, divert: bool = True, tournament: str = "") -> Generator[None]:
     """Be connected to a Ray cluster for a while; what runs there goes on after it. Raises as `connect` does.
 
     Ray prints news of its nodes to stdout: with `divert`, all that is printed meanwhile goes to stderr, so that a
     document can have stdout to itself.
     """
     with contextlib.redirect_stdout(sys.stderr) if divert else contextlib.nullcontext():
-        connect(address)
+        connect(address, tournament)
         try:
             yield
         finally:

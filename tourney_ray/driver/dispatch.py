@@ -38,7 +38,7 @@ from tourney_ray.core.state import State, Tournament
 from tourney_ray.core.tasks import TaskRequest, task_seed
 from tourney_ray.driver import work
 from tourney_ray.driver.announcing import Announcing
-from tourney_ray.driver.capacity import Outlook, Seen, seen_nodes
+from tourney_ray.driver.capacity import Outlook, Seen, cluster_file, seen_nodes
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
@@ -92,7 +92,7 @@ class RayDispatcher:
         self._announcing = Announcing(self._begin)
         self._preparing = Preparing(state, self._secret_of, self._make)
         self._seen = Seen()
-        self._outlook = Outlook(settings.cluster.file)
+        self._outlook = Outlook(cluster_file(settings))
         self._demand: Sequence[GpuRequirement] = ()
         self._elsewhere: set[str] = set()  # other nodes than that of the driver's files
         self._nodes_at = work.utc_now() - 2 * NODES_FRESH
@@ -111,9 +111,9 @@ class RayDispatcher:
         return Cluster(self._seen.nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Tell Ray's autoscaler which trainings run or wait, soon."""
+        """Tell Ray's autoscaler, soon, which trainings run or wait, as far as it can meet that."""
         self._demand = demand
-        self._announcing.tell(demand)
+        self._announcing.tell(self._outlook.launchable(demand))
 
     async def withdraw(self) -> None:
         """Ask the autoscaler for nothing any more; returns once it has been told."""
