@@ -52,9 +52,6 @@ class NoRay:
     def announce(self, demand: Sequence[Any]) -> None:
         self.demands.append(demand)
 
-    def warm_up(self) -> None:
-        """Nothing to warm."""
-
     def dispatch(self, command: Command) -> None:
         if isinstance(command, Announce):
             created = TournamentCreated(

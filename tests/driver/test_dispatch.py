@@ -75,6 +75,10 @@ class Desk:
         self.state = State(nodes={NODE: Node(NODE, {"H100": 8})})
         self.dispatcher = RayDispatcher(settings, lambda: self.state, self._outcomes.put_nowait, "tests")
         self.dispatcher.on_defect = self._outcomes.put_nowait
+        self.said: Any = None
+        self.warm: list[str] = []
+        """Nodes whose evaluators were started."""
+        self.dispatcher._evaluators = SimpleNamespace(evaluate=self._evaluate, warm_up=self.warm.append)  # type: ignore[assignment]
 
     async def ended(self, command: Train | Release, *answers: Any, collected: Any = None) -> tuple[e.Fact, ...]:
         """The facts that come of a command whose task gives these answers, one after the other, the last for ever."""
@@ -94,13 +98,18 @@ class Desk:
 
     async def evaluated(self, command: Evaluate, said: Any) -> tuple[e.Fact, ...]:
         """The facts that come of an evaluation of which the evaluator says that."""
-        self.dispatcher._evaluator = SimpleNamespace(evaluate=Task(said))
+        self.said = said
         self._monkeypatch.setattr(self.dispatcher, "_secret", lambda _: "5" * 64)
         self._monkeypatch.setattr(dispatch.asyncio, "sleep", self._pause)
         self.dispatcher.dispatch(command)
         outcome = await self._outcomes.get()
         assert isinstance(outcome, Outcome), outcome
         return outcome.facts
+
+    async def _evaluate(self, *_: Any) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -174,6 +183,11 @@ async def test_another_watcher_takes_over_from_one_that_died(desk: Desk, train: 
     facts = await desk.ended(train, WorkerCrashedError(), WorkerCrashedError(), TRAINED)
     assert [fact.kind for fact in facts] == ["LeaseEnded", "AttemptEnded"]
     assert len(desk.task.held) == 3
+
+
+async def test_where_something_trains_an_evaluator_gets_ready(desk: Desk, train: Train) -> None:
+    await desk.ended(train, TRAINED)
+    assert desk.warm == [NODE]
 
 
 async def test_gpus_are_given_back_before_the_output_is_collected(desk: Desk, train: Train) -> None:

@@ -163,7 +163,6 @@ class Driver:
         self._journal.close()
 
     async def _run(self) -> None:
-        self._dispatcher.warm_up()
         letters: list[Outcome | Deed] = []
         while True:
             try:

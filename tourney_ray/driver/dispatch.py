@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import ActorDiedError, RayError, WorkerCrashedError
+from ray.exceptions import RayError, WorkerCrashedError
 
 from tourney_ray.config import Settings
 from tourney_ray.core import events as e
@@ -40,6 +40,7 @@ from tourney_ray.core.preparation import prepared_from_history, task_prepared, t
 from tourney_ray.core.state import State
 from tourney_ray.core.tasks import task_seed
 from tourney_ray.driver import work
+from tourney_ray.driver.evaluators import Evaluators
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
@@ -53,7 +54,7 @@ from tourney_ray.driver.outcomes import (
 from tourney_ray.driver.reaping import Reaping
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.driver.stagings import Stagings
-from tourney_ray.driver.tasks import HEAD, ON_THE_HEAD, Reporter, bring, on_head, on_node, train
+from tourney_ray.driver.tasks import HEAD, Reporter, bring, on_head, on_node, train
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import EngineDown, NodeLost, TourneyError
@@ -87,7 +88,7 @@ class RayDispatcher:
         """Work that failed and is tried again without a fact of its own, and why."""
         self.on_defect: Callable[[BaseException], None] = log_defect
         """Told of any error that is neither Ray's nor foreseen: the command's outcome will never come."""
-        self._evaluator: Any = None
+        self._evaluators = Evaluators(settings, state)
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._nodes: tuple[Node, ...] = ()
@@ -105,6 +106,7 @@ class RayDispatcher:
             )
             self._elsewhere = {n["NodeID"] for n in found if HEAD not in n["Resources"]}
             self._nodes_at = now
+            self._evaluators.see(found)
             self._reaping.look(self._nodes)
         most = self._settings.cluster.max_trainers
         return Cluster(self._nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
@@ -126,17 +128,6 @@ class RayDispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.on_defect(error)
-
-    def warm_up(self) -> None:
-        """Start the evaluator now, so that its imports are done when the first checkpoint arrives."""
-        if self._evaluator is None:
-            options: dict[str, Any] = {
-                "num_cpus": 0,
-                "max_restarts": -1,
-                "max_task_retries": 0,
-                "resources": ON_THE_HEAD,
-            }
-            self._evaluator = ray.remote(work.EvaluatorWorker).options(**options).remote(self._settings)
 
     async def _run(self, command: Command) -> None:
         try:
@@ -233,6 +224,7 @@ class RayDispatcher:
         node = self._state().nodes.get(command.node)
         if node is None:
             raise NodeLost("its node is not there any more")
+        self._evaluators.warm_up(command.node)
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
         arguments = self._settings, command, node.gpus[command.spec.gpu_requirement.gpu_type], reporter
         for _ in range(WATCHERS - 1):
@@ -256,14 +248,10 @@ class RayDispatcher:
         return (lease_ended(command, await task.remote(self._settings, command.spec)),)
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
-        self.warm_up()
         task = self._state().tournaments[command.tournament_id].tasks[command.task_id]
         seed = task_seed(self._secret(command), "evaluation", task.place)
-        try:
-            return (evaluation_told(command, await self._evaluator.evaluate.remote(command, seed)),)
-        except ActorDiedError:
-            self._evaluator = None
-            raise
+        said = await self._evaluators.evaluate(command, seed, self._stagings.unfit())
+        return (evaluation_told(command, said),)
 
     async def _fault(self, command: Command, error: RayError | TourneyError) -> tuple[e.Fact, ...]:
         """The fact that tells of the platform's fault; a pause where there is none."""
