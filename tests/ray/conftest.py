@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ from tourney_ray.samples.servers import sample_key, serve_samples
 MINERS = 4
 BIN = Path(sys.executable).parent
 PATIENCE_S = 240.0
+DEFAULT_AGENT_PORT = 52365
 
 SETTINGS = """\
 name = "small"
@@ -54,8 +57,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def cluster() -> Generator[LocalCluster]:
-    with local_cluster({"H100": 8, "A100": 2}, dashboard=True) as running:
-        yield running
+    """A cluster of two nodes. The port that agents of all Rays listen on by default is taken, as by another Ray."""
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # then it is taken indeed
+            taken.bind(("", DEFAULT_AGENT_PORT))
+            taken.listen()
+        with local_cluster({"H100": 8, "A100": 2}, dashboard=True) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")

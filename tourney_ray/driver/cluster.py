@@ -50,11 +50,12 @@ class LocalCluster:
 def local_cluster(nodes: Mapping[str, int], dashboard: bool = False) -> Generator[LocalCluster]:
     """A cluster with a node for each GPU type and count, such as `{"H100": 8, "A100": 2}`; the first is the head.
 
-    Clients set `environment` before they import Ray, which reads it then. Raises `EngineDown` when Ray does not start.
+    With a `dashboard`, jobs can be submitted when this returns. Clients set `environment` before they import Ray, which
+    reads it then. Raises `EngineDown` when Ray does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="tourney-ray-"))
     environment = _environment(folder)
-    port, dashboard_port, client_port = _free_ports(3)
+    port, dashboard_port, client_port, *agent_ports = _free_ports(3 + len(nodes))
     processes: list[subprocess.Popen[bytes]] = []
     shown = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
     try:
@@ -62,12 +63,13 @@ def local_cluster(nodes: Mapping[str, int], dashboard: bool = False) -> Generato
             head = ["--head", f"--port={port}", f"--ray-client-server-port={client_port}", f"--temp-dir={folder}"]
             head += shown if dashboard else ["--include-dashboard=false"]
             where = [f"--address=127.0.0.1:{port}"] if number else head
+            where = [*where, f"--dashboard-agent-listen-port={agent_ports[number]}"]
             log = folder / f"node-{number}.log"
             processes.append(_start_node(where, gpu_type, gpus, os.environ | environment, log))
             if not number:
                 _wait_for_port(port, processes[0], log)
-        if dashboard:
-            _wait_for_port(dashboard_port, processes[0], folder / "node-0.log")
+        for needed in (dashboard_port, agent_ports[0]) if dashboard else ():  # the head's agent is who starts jobs
+            _wait_for_port(needed, processes[0], folder / "node-0.log")
         url = f"http://127.0.0.1:{dashboard_port}" if dashboard else ""
         yield LocalCluster(f"127.0.0.1:{port}", environment, url)
     finally:
