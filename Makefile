@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PYTHON ?=
 OUT ?=
 ARGS ?=
+WHOLE := tests/docker tests/ray tests/cli tests/notebooks tests/test_benchmarks.py
 
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real check test simulate bench clean
+.PHONY: help demo demo-real check test test-core test-parts test-whole simulate bench clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,9 +29,18 @@ check: $(BIN)/.installed-dev ## Style, types and the direction of imports.
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo --no-cache
 
-test: check ## check, the core at 100 % of its branches, then every other test.
+# Two run beside each other: most tests keep one core busy, and only those of whole tournaments keep more.
+test: check ## check, then every test; those of the core at 100 % of its branches. ARGS="-k name" for all of them.
+	$(MAKE) --no-print-directory -j2 test-parts test-whole
+
+test-core: $(BIN)/.installed-dev ## The tests of the core, which have to reach every branch.
 	$(BIN)/pytest tests/core --cov=tourney_ray.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest --ignore=tests/core $(ARGS)
+
+test-parts: test-core ## These, and those of every other part by itself.
+	$(BIN)/pytest --ignore=tests/core $(addprefix --ignore=,$(WHOLE)) $(ARGS)
+
+test-whole: $(BIN)/.installed-dev ## Those that need a cluster, an engine, or a whole tournament.
+	$(BIN)/pytest $(WHOLE) $(ARGS)
 
 simulate: $(BIN)/.installed-dev ## 1,000 simulated seeds with every fault.
 	$(BIN)/tourney simulate --seeds 0..999 --faults all $(ARGS)

@@ -103,6 +103,9 @@ class Evaluation(Record):
     deadline_hours: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     """For one checkpoint, hours, loading the base model included. A large model takes its time on the rows, and a file
     that only stops the clock holds its round up for twice as long at most."""
+    cpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """CPUs that each node's evaluator holds in Ray, at most the node's. 0: they are not counted, since it computes on
+    one thread and a training's CPUs are not counted either."""
 
 
 class Retention(Record):

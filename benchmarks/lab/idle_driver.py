@@ -25,6 +25,7 @@ from tourney_ray.driver import tasks
 from tourney_ray.driver.actor import NAMESPACE, Driver
 from tourney_ray.driver.client import DriverClient
 from tourney_ray.driver.dispatch import RayDispatcher
+from tourney_ray.driver.evaluators import Evaluators
 from tourney_ray.store.journal import Journal
 
 
@@ -44,11 +45,19 @@ def hold_on(settings: Settings, command: Train, gpus: int, reporter: tasks.Repor
 tasks.REMOTE |= {hold: ray.remote(hold), hold_on: ray.remote(hold_on)}
 
 
+class _Cold(Evaluators):
+    """Makes nothing ready: there is nothing to evaluate."""
+
+    def warm_up(self, node: str) -> None:
+        """Nothing is started."""
+
+
 class IdleDispatcher(RayDispatcher):
     """Starts trainings that do nothing; nothing of them is evaluated."""
 
-    def warm_up(self) -> None:
-        """There is nothing to evaluate."""
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._evaluators = _Cold(*given[:2])
 
     watcher = staticmethod(hold)
 

@@ -68,7 +68,10 @@ class Kept:
         record = provenance_of(spec).model_copy(update={"left": left})
         self.checkpoints[spec.attempt_id], self.records[spec.attempt_id] = digest, record
         return Trained(
-            checkpoint=f"sha256:{digest}", seconds=1.0, provenance=f"sha256:{keep(self.store, self.told(record))}"
+            checkpoint=f"sha256:{digest}",
+            seconds=1.0,
+            log_tail=f"{spec.attempt_id} says goodbye\n",
+            provenance=f"sha256:{keep(self.store, self.told(record))}",
         )
 
     def record_digest(self, attempt: str) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import given, strategies as st
 
-from tests.builders import START as NOW
-from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, busy, nodes, seen
+from tests.builders import START as NOW, miners
+from tests.core.arena import Arena
+from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, busy, holding, nodes, seen
+from tourney_ray.core.commands import Stage as StageCommand
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.placement import place
+from tourney_ray.core.plan import Planner
 from tourney_ray.core.queueing import Placed, Request
+from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.staging import places
 
 DOWN = "its engine does not answer"
@@ -84,6 +89,30 @@ def test_what_has_begun_goes_on_where_it_is():
     assert place([built("a")], seen(cluster), cluster, NOW).stagings == {"a": "n2"}
     under_way = replace(cluster, staging={"a": ["n1"]})
     assert place([built("a")], seen(cluster), under_way, NOW).stagings == {"a": "n1"}
+
+
+def test_what_has_begun_elsewhere_goes_on_there_though_room_is_here():
+    cluster, held = on(nodes(n1=1, n2=2), held=1)
+    under_way = replace(cluster, staging={"a": ["n1"]})
+    found = placed(built("a", "b"), (under_way, held))
+    assert found.stagings == {"a": "n1", "b": "n2"}
+
+
+def test_who_is_first_in_line_waits_for_a_place_on_the_node_that_is_kept():
+    cluster, running = nodes(n1=2, n2=1), [(NOW + timedelta(hours=1), Request("running", TWO, 1))]
+    cluster = replace(cluster, staged={}, staging={"b": ["n1"], "c": ["n1"]})
+    requests = [[Request("b", ONE, 2)], [Request("c", ONE, 2)], [Request("a", TWO, 1)]]
+    found = place(requests, holding(cluster, running), cluster, NOW)
+    assert found.stagings == {"b": "n1", "c": "n1"}
+    assert "n1 is kept for it" in found.waits["a"]
+
+
+def test_what_is_begun_for_nobody_else_is_planned_once():
+    arena = Arena(miners(16), cluster=replace(nodes(n1=8), staged={})).open().until_active()
+    planner, given = Planner(), (arena.stage.state, arena.stage.at, Agenda(), arena.cluster)
+    first, second = ([c for c in planner.plan(*given).commands if isinstance(c, StageCommand)] for _ in range(2))
+    assert first
+    assert all(one is other for one, other in zip(first, second, strict=True))
 
 
 # --- ahead

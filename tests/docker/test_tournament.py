@@ -73,6 +73,8 @@ class Held:
     started_at: tuple[str, str]
     """When the engine says it started, before and after the killing."""
     left: list[Container]
+    followed: subprocess.CompletedProcess[str]
+    """`tourney logs --follow` of that attempt, meanwhile."""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,12 @@ def test_its_container_went_on_while_everything_around_it_was_killed(held: Held)
     (attempt,) = [a for a in held.attempts if a["attempt_id"] == held.attempt]
     assert (attempt["epoch"], attempt["status"]) == (1, "success")
     assert len(attempt["gpu_indices"]) == 1
+
+
+def test_its_words_are_heard_to_the_end_though_the_driver_died(held: Held) -> None:
+    assert held.followed.returncode == 0, held.followed.stderr
+    assert held.followed.stdout.startswith("sleeping\n")
+    assert f"note: attempt {held.attempt} is over, a success" in held.followed.stderr
 
 
 def test_every_entrant_has_one_image(held: Held) -> None:
@@ -159,19 +167,25 @@ def _run_and_kill(folder: Path, dockerd: PrivateEngine, cluster: LocalCluster) -
         dockerd.start()
         container = _slow_container(dockerd, run)
         before = _started_at(dockerd, container)
+        words = [TOURNEY, "logs", "--name", "boxed", *where, "--follow", container.labels["tourney.attempt"]]
+        following = subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         _kill_everything(container.labels["tourney.attempt"], folder, dockerd)
         after = _started_at(dockerd, container)
         assert run.wait(PATIENCE_S) == 0, (folder / "log.txt").read_text()
     finally:
         run.kill()
         run.wait()
+    told = following.communicate(timeout=PATIENCE_S)
+    followed = subprocess.CompletedProcess(words, following.returncode, *told)
     document = json.loads((folder / "out.json").read_text())
     asked = [TOURNEY, "query", "--name", "boxed", *where, "FROM attempts"]
     told = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
     with contextlib.closing(dockerd.client()) as client:
         left = client.containers.list(all=True, filters={"label": "tourney.attempt"})
     rows = [json.loads(line) for line in told.splitlines()]
-    return Held(document, rows, container.labels["tourney.attempt"], (before, after), left)
+    return Held(document, rows, container.labels["tourney.attempt"], (before, after), left, followed)
 
 
 def _until_it_is_said(log: Path, words: str, run: subprocess.Popen[bytes]) -> None:

@@ -64,9 +64,6 @@ class NoRay:
     async def withdraw(self) -> None:
         self.announce(())
 
-    def warm_up(self) -> None:
-        """Nothing to warm."""
-
     def dispatch(self, command: Command) -> None:
         if isinstance(command, Announce):
             created = TournamentCreated(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.builders import START
 from tourney_ray.config import ClusterChoice, Settings
 from tourney_ray.core.models import GpuRequirement as Gpu, TournamentType
 from tourney_ray.core.nodes import Node
@@ -138,6 +140,21 @@ def test_a_file_is_read_again_when_it_changes_and_a_broken_one_is_told_of(machin
     assert "is not YAML" in outlook.shortages([Gpu.H100_8X], ())["cluster.file"]
     machines.unlink()
     assert "No such file" in outlook.shortages([Gpu.H100_8X], ())["cluster.file"]
+
+
+def test_machines_are_counted_on_until_they_are_there_or_do_not_come(machines: Path) -> None:
+    outlook, minute, demand = Outlook(machines), timedelta(minutes=1), [Gpu.H100_1X]
+    wide = [Node(name, {"H100": 4}) for name in ("w1", "w2")]
+    assert outlook.still((), (), START) == (("H100", 1), ("H100", 4))
+    assert outlook.still(wide, demand, START) == (("H100", 1),)
+    assert outlook.still(wide, demand, START + 14 * minute) == (("H100", 1),)
+    assert outlook.still(wide, demand, START + 15 * minute) == ()
+    narrow = Node("n1", {"H100": 1})
+    assert outlook.still([*wide, narrow], demand, START + 16 * minute) == (("H100", 1),), "one came at last"
+    assert outlook.still([*wide, narrow], (), START + 40 * minute) == (("H100", 1),), "nothing is asked for any more"
+    assert Outlook(None).still((), demand, START) is None
+    machines.write_text("[")
+    assert Outlook(machines).still((), demand, START) is None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Evaluated, Failed, GpuRequirement, Trained, TrainingOutcome
 from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.state import State
-from tourney_ray.driver import dispatch, tasks, work
+from tourney_ray.driver import dispatch, surroundings, tasks, work
 from tourney_ray.driver.dispatch import RETRY_S, RayDispatcher
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import train_ended
@@ -78,6 +78,10 @@ class Desk:
         self.state = State(nodes={NODE: Node(NODE, {"H100": 8})})
         self.dispatcher = RayDispatcher(settings, lambda: self.state, self._outcomes.put_nowait, "tests")
         self.dispatcher.on_defect = self._outcomes.put_nowait
+        self.said: Any = None
+        self.warm: list[str] = []
+        """Nodes whose evaluators were started."""
+        self.dispatcher._evaluators = SimpleNamespace(evaluate=self._evaluate, warm_up=self.warm.append)  # type: ignore[assignment]
 
     async def ended(self, command: Train | Release, *answers: Any, collected: Any = None) -> tuple[e.Fact, ...]:
         """The facts that come of a command whose task gives these answers, one after the other, the last for ever."""
@@ -97,13 +101,18 @@ class Desk:
 
     async def evaluated(self, command: Evaluate, said: Any) -> tuple[e.Fact, ...]:
         """The facts that come of an evaluation of which the evaluator says that."""
-        self.dispatcher._evaluator = SimpleNamespace(evaluate=Task(said))
+        self.said = said
         self._monkeypatch.setattr(self.dispatcher, "_secret", lambda _: "5" * 64)
         self._monkeypatch.setattr(dispatch.asyncio, "sleep", self._pause)
         self.dispatcher.dispatch(command)
         outcome = await self._outcomes.get()
         assert isinstance(outcome, Outcome), outcome
         return outcome.facts
+
+    async def _evaluate(self, *_: Any) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -179,6 +188,11 @@ async def test_another_watcher_takes_over_from_one_that_died(desk: Desk, train: 
     assert len(desk.task.held) == 3
 
 
+async def test_where_something_trains_an_evaluator_gets_ready(desk: Desk, train: Train) -> None:
+    await desk.ended(train, TRAINED)
+    assert desk.warm == [NODE]
+
+
 async def test_gpus_are_given_back_before_the_output_is_collected(desk: Desk, train: Train) -> None:
     (gone, ended) = await desk.ended(train, RAN, collected=TRAINED)
     assert [gone] == desk.progress
@@ -210,27 +224,28 @@ async def test_every_new_node_is_looked_over_once(desk: Desk, monkeypatch: pytes
     dispatcher = RayDispatcher(docker, State, lambda _: None, "tests")
     reaping = Task(["task/hk/1"])
     monkeypatch.setitem(tasks.REMOTE, work.reap, reaping)
-    monkeypatch.setattr(dispatch, "NODES_FRESH", timedelta(0))
+    monkeypatch.setattr(surroundings, "NODES_FRESH", timedelta(0))
     seen = {"NodeID": NODE, "Resources": {"H100": 8.0, "GPU": 8.0}, "Alive": True}
-    monkeypatch.setattr(dispatch.ray, "nodes", lambda: [seen, seen | {"NodeID": "head", "Resources": {"CPU": 4.0}}])
+    monkeypatch.setattr(surroundings.ray, "nodes", lambda: [seen, seen | {"NodeID": "head", "Resources": {"CPU": 4.0}}])
     for _ in range(3):
         dispatcher.cluster()
     await asyncio.gather(*dispatcher._tasks)
     assert reaping.held == [{}]
 
 
-def test_what_is_announced_is_what_can_be_had_and_the_rest_is_a_problem(
+async def test_what_is_announced_is_what_can_be_had_and_the_rest_is_a_problem(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "machines.yaml").write_text(MACHINES)
     choice = ClusterChoice(file=tmp_path / "machines.yaml")
     dispatcher = RayDispatcher(settings.model_copy(update={"cluster": choice}), State, lambda _: None, "tests")
-    monkeypatch.setattr(dispatch, "request_resources", lambda bundles: announced.append(bundles))
     announced: list[Any] = []
+    dispatcher._surroundings._announcing._announce = lambda bundles: announced.append(bundles)
     lying = {"NodeID": NODE, "Resources": {"H100": 8.0, "GPU": 4.0}, "Alive": True}
-    monkeypatch.setattr(dispatch.ray, "nodes", lambda: [lying])
+    monkeypatch.setattr(surroundings.ray, "nodes", lambda: [lying])
     assert dispatcher.cluster().nodes == (Node(NODE, {"H100": 4}),)
     dispatcher.announce([*[GpuRequirement.H100_4X] * 3, GpuRequirement.A100])
+    await asyncio.gather(*dispatcher._tasks)
     assert announced == [[{"H100": 4, "GPU": 4}] * 2]
     assert dispatcher.problems().keys() == {f"node.{NODE}", "needs.1×A100"}
 

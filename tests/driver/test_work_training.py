@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,18 +10,16 @@ import pytest
 from tests.builders_training import tiny_task_data, training_spec
 from tests.effects.builders_repos import git, make_repo
 from tests.effects.builders_sandbox import DOCKERFILE, SAVING, Told, nothing
-from tourney_ray.config import Settings
-from tourney_ray.core.commands import Evaluate
-from tourney_ray.core.evaluations import NotEvaluated
+from tourney_ray.config import Sandbox, Settings
 from tourney_ray.core.models import (
     Blame,
     Failed,
-    TaskType,
     Trained,
     TrainingOutcome,
     TrainingSpec,
 )
 from tourney_ray.driver import work
+from tourney_ray.driver.folders import carried_folder
 from tourney_ray.effects.artifacts import ArtifactStore, checked_out
 from tourney_ray.effects.attempt_folder import AttemptFolder
 from tourney_ray.effects.ports import Place
@@ -90,6 +86,20 @@ def test_a_training_leaves_its_checkpoint_in_the_store(settings: Settings, miner
         ArtifactStore(str(settings.data / "artifacts")), outcome.checkpoint, settings.data / "checkouts"
     )
     assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_shut_in_training_sees_nothing_that_was_brought_for_an_evaluator(
+    settings: Settings, miners_repo: Callable[[str], Path], need: Callable[[str], str]
+) -> None:
+    need("bwrap")
+    shut_in = settings.model_copy(update={"sandbox": Sandbox(kind="bubblewrap")})
+    secrets = [carried_folder(settings) / "data" / "tests" / "rows.json", settings.data / "tests" / "rows.json"]
+    for secret in secrets:
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        secret.write_text("[]")
+    looking = "".join(f"print(pathlib.Path({str(secret)!r}).exists())\n" for secret in secrets)
+    outcome = work.train(shut_in, spec(miners_repo(SAVES + looking + "raise SystemExit(3)")), PLACE, nothing)
+    assert failed(outcome).log_tail.split() == ["False", "False"]
 
 
 def test_an_attempt_that_has_ended_is_taken_over_and_not_run_again(
@@ -178,17 +188,3 @@ def test_every_error_becomes_a_failure_with_its_blame(
     outcome = failed(work.train(settings, spec(tmp_path / "repo"), PLACE, nothing))
     assert (outcome.blame, outcome.kind) == (blame, kind)
     assert outcome.reason
-
-
-# --- evaluating
-
-
-def test_the_evaluator_says_why_it_could_not_tell(settings: Settings) -> None:
-    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", "checkpoints/gone", tiny_task_data(), 1, 0)
-    absent = dataclasses.replace(command, checkpoint=f"sha256:{'a' * 64}")
-    with contextlib.closing(work.EvaluatorWorker(settings)) as worker:
-        said = [worker.evaluate(command, b"\0" * 32), worker.evaluate(absent, b"\0" * 32)]
-    assert all(isinstance(one, NotEvaluated) and not one.died and not one.no_sandbox for one in said)
-    reasons = [one.reason for one in said if isinstance(one, NotEvaluated)]
-    assert "no checkpoint at 'checkpoints/gone'" in reasons[0]
-    assert f"object {'a' * 64} is not in" in reasons[1]

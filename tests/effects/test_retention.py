@@ -426,6 +426,14 @@ def test_what_came_from_the_head_goes_and_a_task_keeps_what_it_needs_of_it(node:
     assert not arriving.exists()
 
 
+def test_test_rows_that_came_for_an_evaluator_go_one_file_at_a_time(node: Node):
+    node.put("carried/data/tests/task-1_test.json", OLDER)
+    young = node.put("carried/data/tests/task-2_test.json", NOW)
+    swept = sweep_caches(node.caches, mark(), 0)
+    assert [(one.what, Path(one.name).name) for one in swept.removed] == [("copy of the head's", "task-1_test.json")]
+    assert [path.name for path in young.parent.iterdir()] == [young.name]
+
+
 def test_files_that_others_have_as_well_take_no_room(node: Node):
     model = node.put("data/models/large", OLDER) / "data" / "rows"
     cache = node.put("cache/task-1", OLDER, kib=4)

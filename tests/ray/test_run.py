@@ -82,6 +82,16 @@ def test_a_query_is_answered_while_the_driver_holds_the_journal(held: Held, run:
     assert "Traceback" not in refused.stderr
 
 
+def test_what_an_attempt_said_last_is_shown(held: Held, run: Run, cluster: LocalCluster) -> None:
+    where = ("--address", cluster.address, "--name", "small")
+    sql = "SELECT attempt_id, status, log_tail FROM attempts WHERE log_tail <> '' LIMIT 1"
+    attempt = json.loads(run("tourney", "query", *where, sql).stdout)
+    last = run("tourney", "logs", *where, attempt["attempt_id"])
+    assert last.returncode == 0, last.stderr
+    assert last.stdout.strip() == attempt["log_tail"].strip()
+    assert f"note: attempt {attempt['attempt_id']} is over, a {attempt['status']}" in last.stderr
+
+
 def test_a_snapshot_is_a_database_of_its_own(held: Held, run: Run, cluster: LocalCluster) -> None:
     target = held.folder / "state" / "copy.duckdb"
     made = run("tourney", "snapshot", "--address", cluster.address, "--name", "small", str(target))

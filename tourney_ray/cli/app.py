@@ -15,6 +15,7 @@ from tourney_ray.cli.acts import cancel, fence, reopen, retry
 from tourney_ray.cli.artifacts import checkout, provenance
 from tourney_ray.cli.gc import gc
 from tourney_ray.cli.images import images
+from tourney_ray.cli.logs import logs
 from tourney_ray.cli.machines import check_cluster, check_host
 from tourney_ray.core.models import TournamentType
 from tourney_ray.errors import TourneyError, UserError
@@ -171,7 +172,7 @@ def evaluate(as_json: bool, trusted: bool, shut_in: bool, **options: Any) -> Non
     run_evaluate(as_json, shut_in, Question(**options))
 
 
-for _command in (cancel, retry, reopen, fence, images, gc, checkout, provenance, check_cluster, check_host):
+for _command in (cancel, retry, reopen, fence, images, gc, checkout, provenance, logs, check_cluster, check_host):
     cli.add_command(_command)
 
 

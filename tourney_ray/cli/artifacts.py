@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tourney_ray.cli import whereabouts
+from tourney_ray.cli.attempts import TRAINING, Recorded, recorded_attempt
 from tourney_ray.errors import AuditDifference, NotAllowed, NotFound
 
 if TYPE_CHECKING:
-    from tourney_ray.cli.whereabouts import Whereabouts
-    from tourney_ray.core.state import State
     from tourney_ray.effects.provenance import Provenance
-
-ATTEMPT = "SELECT coalesce(provenance, ''), coalesce(checkpoint, ''), status FROM attempts WHERE attempt_id = '{}'"
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """What the journal says of an attempt."""
-
-    provenance: str
-    checkpoint: str
-    status: str
 
 
 @click.command()
@@ -61,37 +48,17 @@ def provenance(path: Path | None, address: str | None, name: str | None, attempt
     from tourney_ray.effects.provenance import load
 
     with whereabouts.found(path, address, name) as where:
-        attempt = _attempt(where, attempt_id)
+        attempt = recorded_attempt(where, attempt_id)
         settings = where.settings
-    if attempt is None:
-        raise NotFound(f"there is no attempt {attempt_id}", "`tourney query` has them: SELECT attempt_id FROM attempts")
     if not attempt.provenance:
-        why = "it goes on" if attempt.status == "training" else "it ended where none was kept"
+        why = "it goes on" if attempt.status == TRAINING else "it ended where none was kept"
         raise NotFound(f"there is no record of attempt {attempt_id}: {why}")
     record = load(artifact_store(settings), digest_of(attempt.provenance))
     _check(record, attempt_id, attempt)
     click.echo(record.model_dump_json(indent=2, ensure_ascii=True))
 
 
-def _attempt(where: Whereabouts, attempt_id: str) -> _Attempt | None:
-    if where.driver is None:
-        return _recorded(whereabouts.recorded(where.settings), attempt_id)
-    rows = where.driver.query(ATTEMPT.format(attempt_id.replace("'", "''"))).to_pylist()
-    return _Attempt(*(str(value) for value in rows[0].values())) if rows else None
-
-
-def _recorded(state: State, attempt_id: str) -> _Attempt | None:
-    from tourney_ray.core.models import Trained
-
-    trainings = (tr for t in state.tournaments.values() for task in t.tasks.values() for tr in task.trainings.values())
-    attempt = next((a for training in trainings for a in training.attempts if a.attempt_id == attempt_id), None)
-    if attempt is None:
-        return None
-    checkpoint = attempt.outcome.checkpoint if isinstance(attempt.outcome, Trained) else ""
-    return _Attempt(attempt.outcome.provenance if attempt.outcome else "", checkpoint, attempt.status.value)
-
-
-def _check(record: Provenance, attempt_id: str, attempt: _Attempt) -> None:
+def _check(record: Provenance, attempt_id: str, attempt: Recorded) -> None:
     """Raise `AuditDifference` unless the record is of that attempt and of what the journal says it left."""
     if record.attempt_id != attempt_id:
         raise AuditDifference(f"the record that the journal names for {attempt_id} is of attempt {record.attempt_id}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import cast
 
 from tourney_ray.core import ids
 from tourney_ray.core.commands import (
@@ -21,7 +22,6 @@ from tourney_ray.core.commands import (
 from tourney_ray.core.events import AttemptStarted
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import (
-    AttemptStatus,
     GpuRequirement,
     RoundStatus,
     TournamentStatus,
@@ -119,12 +119,11 @@ class Planner:
         placed = place([list(work.requests.values()) for work in result.work], state, cluster, now)
         before, self._stagings, result.placed = self._stagings, {}, placed
         for key, request in placed.chosen.items():
-            if request.training is None:
-                continue
+            training = cast("Training", request.training)  # as `open_tasks` makes them
             if key in placed.nodes:
-                result.commands.append(_start(state, request.training, placed.nodes[key]))
+                result.commands.append(_start(state, training, placed.nodes[key]))
             else:
-                result.commands.append(self._stage(state, request.training, placed.stagings[key], before))
+                result.commands.append(self._stage(state, training, placed.stagings[key], before))
 
     def _stage(self, state: State, training: Training, node: str, before: _Stagings) -> Stage:
         """The staging of that training on that node: the same as before, as long as its image is."""
@@ -212,12 +211,10 @@ def _prepare_slot(t: Tournament, drawn: Round, match: Match, slot: int, now: dat
 
 
 def _release(state: State, lease: Lease, result: Plan) -> None:
-    """End the lease of an attempt that is over, or say what that waits for; one that goes on has its own watcher."""
+    """End the lease of an attempt that is over, or say what that waits for."""
     t = state.tournaments[lease.tournament_id]
     attempt = t.tasks[lease.task_id].trainings[lease.hotkey].attempts[lease.epoch - 1]
     node = state.nodes[lease.node]
-    if attempt.status is AttemptStatus.TRAINING and t.status is TournamentStatus.ACTIVE:
-        return
     if node.lost_at:
         free = f"{lease.gpus}×{lease.gpu_type} of {lease.node}, lost at {node.lost_at:%F %T} UTC, are free"
         result.reasons[f"lease.{lease.attempt_id}"] = f"{free} when it comes back or somebody fences it"

@@ -174,7 +174,6 @@ class Driver:
         self._journal.close()
 
     async def _run(self) -> None:
-        self._dispatcher.warm_up()
         letters: list[Outcome | Deed] = []
         while True:
             known = len(self._entries)

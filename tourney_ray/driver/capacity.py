@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tourney_ray.core.models import GpuRequirement, TournamentType
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.resources import get_tournament_gpu_requirement
 from tourney_ray.driver.task_source import drawn_tasks
-from tourney_ray.effects.cluster_file import GPU_TYPES, ClusterFile, read_cluster_file
+from tourney_ray.effects.cluster_file import GPU_TYPES, ClusterFile, NodeType, read_cluster_file
 from tourney_ray.errors import ConfigError
 
 
@@ -43,6 +44,9 @@ def seen_nodes(found: Sequence[Mapping[str, Any]]) -> Seen:
     return seen
 
 
+PATIENCE = timedelta(minutes=15)
+"""How long a machine may take to come before narrow trainings take the wide nodes that are there."""
+
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster file on the head."""
 
@@ -61,12 +65,39 @@ class Outlook:
         self._read_at = -1
         self._machines: ClusterFile | None = None
         self._broken = ""
+        self._asked: dict[str, tuple[datetime, int]] = {}
+        """Since when machines of a kind are asked for, and how many there were then."""
 
     def launchable(self, demand: Sequence[GpuRequirement]) -> Sequence[GpuRequirement]:
         """As much of the demand as there may be machines for at once; all of it where no file says."""
         if self._path is not None:
             self._refresh(self._path)
         return demand if self._machines is None else launchable(demand, self._machines)
+
+    def still(
+        self, nodes: Sequence[Node], demand: Sequence[GpuRequirement], now: datetime
+    ) -> tuple[tuple[str, int], ...] | None:
+        """GPU type and count of the machines that may still be started; None where no file says.
+
+        One that did not come for so long while there was demand is not counted on any more, until one like it comes.
+        """
+        if self._path is None:
+            return None
+        self._refresh(self._path)
+        if self._machines is None:
+            return None
+        there = Counter(frozenset(node.gpus.items()) for node in nodes)
+        left = [k for k in self._machines.node_types if k.gpus and there[frozenset(k.gpus.items())] < k.max_workers]
+        self._asked = {k.name: self._asked.get(k.name, (now, there[frozenset(k.gpus.items())])) for k in left if demand}
+        fresh = [k for k in left if self._is_expected(k, there[frozenset(k.gpus.items())], now)]
+        return tuple((gpu_type, gpus) for k in fresh for gpu_type, gpus in k.gpus.items())
+
+    def _is_expected(self, kind: NodeType, there: int, now: datetime) -> bool:
+        since, before = self._asked.get(kind.name, (now, there))
+        if there > before:
+            self._asked[kind.name] = now, there
+            return True
+        return now - since < PATIENCE
 
     def shortages(self, demand: Sequence[GpuRequirement], nodes: Sequence[Node]) -> dict[str, str]:
         """By requirement, why it will never be met; nothing where no file says what machines there may be.

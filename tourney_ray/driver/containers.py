@@ -55,7 +55,7 @@ def _kept(settings: Settings, store: ArtifactStore, spec: TrainingSpec, ran: Ran
     with output_of(_work(settings), spec, limits_of(settings)) as checkpoints:
         logs = f"{contract.LOGS}/{contract.log_folder(spec)}"
         remains = Remains(checkpoints, contract.output_folder(spec), checkpoints, logs)
-        record = _record(settings, spec, ran)
+        record = provenance_of_run(settings, spec, ran)
         if ran.failed:
             return keep_failure(store, remains, record, ran.failed)
         return keep_remains(store, remains, record, ran.log_tail)
@@ -90,7 +90,8 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def _record(settings: Settings, spec: TrainingSpec, ran: Ran) -> Provenance:
+def provenance_of_run(settings: Settings, spec: TrainingSpec, ran: Ran) -> Provenance:
+    """Where what a container left comes from, but for that itself. Raises `OSError` where its model cannot be read."""
     record = provenance_of(spec)
     built = known_image(settings, spec)
     source = {
@@ -98,7 +99,7 @@ def _record(settings: Settings, spec: TrainingSpec, ran: Ran) -> Provenance:
         "dockerfile_sha256": built.dockerfile_sha256 if built else "",
         "base_image_ids": built.base_images if built else (),
     }
-    model = model_digest(settings.data / spec.data.model_path)
+    model = model_digest(task_cache(settings).folder(spec) / contract.model_folder(spec))
     return record.model_copy(
         update={
             "source": record.source.model_copy(update=source),

@@ -10,11 +10,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import timedelta
 from typing import Any
 
-import ray
-from ray.exceptions import ActorDiedError, RayError, WorkerCrashedError
+from ray.exceptions import RayError, WorkerCrashedError
 
 from tourney_ray.config import Settings
 from tourney_ray.core import events as e
@@ -37,8 +35,7 @@ from tourney_ray.core.models import Blame, Failed, GpuRequirement, TaskData, Tra
 from tourney_ray.core.state import State, Tournament
 from tourney_ray.core.tasks import TaskRequest, task_seed
 from tourney_ray.driver import work
-from tourney_ray.driver.announcing import Announcing
-from tourney_ray.driver.capacity import Outlook, Seen, cluster_file, seen_nodes
+from tourney_ray.driver.evaluators import Evaluators
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
@@ -53,15 +50,13 @@ from tourney_ray.driver.preparing import Preparing
 from tourney_ray.driver.reaping import Reaping
 from tourney_ray.driver.seeds import SeedVault
 from tourney_ray.driver.stagings import Stagings
-from tourney_ray.driver.tasks import HEAD, ON_THE_HEAD, Reporter, bring, on_head, on_node, train
+from tourney_ray.driver.surroundings import Surroundings
+from tourney_ray.driver.tasks import Reporter, bring, on_head, on_node, train
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import EngineDown, NodeLost, TourneyError
 
 log = logging.getLogger(__name__)
-
-NODES_FRESH = timedelta(seconds=0.5)
-"""How old the list of nodes may be."""
 
 WATCHERS = 5
 """How many watchers in a row may die on one attempt; after that its node counts as broken."""
@@ -86,43 +81,38 @@ class RayDispatcher:
         """Work that failed and is tried again without a fact of its own, and why."""
         self.on_defect: Callable[[BaseException], None] = log_defect
         """Told of any error that is neither Ray's nor foreseen: the command's outcome will never come."""
-        self._evaluator: Any = None
+        self._evaluators = Evaluators(settings, state)
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
-        self._announcing = Announcing(self._begin)
         self._preparing = Preparing(state, self._secret_of, self._make)
-        self._seen = Seen()
-        self._outlook = Outlook(cluster_file(settings))
-        self._demand: Sequence[GpuRequirement] = ()
-        self._elsewhere: set[str] = set()  # other nodes than that of the driver's files
-        self._nodes_at = work.utc_now() - 2 * NODES_FRESH
+        self._surroundings = Surroundings(settings, self._begin)
 
     def cluster(self) -> Cluster:
-        """The live nodes with their GPUs, at most half a second old, and what is staged on them."""
-        now = work.utc_now()
-        if now - self._nodes_at >= NODES_FRESH:
-            found = [n for n in ray.nodes() if n["Alive"]]
-            self._seen = seen_nodes(found)
-            self._elsewhere = {n["NodeID"] for n in found if HEAD not in n["Resources"]}
-            self._nodes_at = now
-            self._reaping.look(self._seen.nodes)
+        """The live nodes with their GPUs, what is staged on them, and what could be added."""
+        around = self._surroundings
+        if found := around.look():
+            self._evaluators.see(found)
+            self._reaping.look(around.nodes)
             self._stagings.forget()
-        most = self._settings.cluster.max_trainers
-        return Cluster(self._seen.nodes, most, staged=self._stagings.there(), unfit=self._stagings.unfit())
+        return Cluster(
+            around.nodes,
+            self._settings.cluster.max_trainers,
+            staged=self._stagings.there(),
+            unfit=self._stagings.unfit(),
+            launchable=around.launchable(),
+        )
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Tell Ray's autoscaler, soon, which trainings run or wait, as far as it can meet that."""
-        self._demand = demand
-        self._announcing.tell(self._outlook.launchable(demand))
+        """Tell Ray's autoscaler, soon, which trainings run or wait."""
+        self._surroundings.announce(demand)
 
     async def withdraw(self) -> None:
         """Ask the autoscaler for nothing any more; returns once it has been told."""
-        await self._announcing.withdraw()
+        await self._surroundings.withdraw()
 
     def problems(self) -> dict[str, str]:
-        """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start."""
-        lies = {f"node.{node}": why for node, why in self._seen.lies.items()}
-        return lies | self._outlook.shortages(self._demand, self._seen.nodes)
+        """What no waiting will mend, by node or need."""
+        return self._surroundings.problems()
 
     def dispatch(self, command: Command) -> None:
         """Start the command; its outcome is reported on the event loop of the caller."""
@@ -139,17 +129,6 @@ class RayDispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.on_defect(error)
-
-    def warm_up(self) -> None:
-        """Start the evaluator now, so that its imports are done when the first checkpoint arrives."""
-        if self._evaluator is None:
-            options: dict[str, Any] = {
-                "num_cpus": 0,
-                "max_restarts": -1,
-                "max_task_retries": 0,
-                "resources": ON_THE_HEAD,
-            }
-            self._evaluator = ray.remote(work.EvaluatorWorker).options(**options).remote(self._settings)
 
     async def _run(self, command: Command) -> None:
         try:
@@ -233,7 +212,7 @@ class RayDispatcher:
 
     async def _bring(self, node: str, outcome: TrainingOutcome) -> None:
         """Have in the operator's store what an attempt left on another machine."""
-        if outcome.provenance and node in self._elsewhere:
+        if outcome.provenance and node in self._surroundings.elsewhere:
             await on_head(bring, f"bring/{outcome.provenance}").remote(self._settings, outcome.provenance, node)
 
     async def _watch(self, command: Train) -> TrainingOutcome | Ran:
@@ -241,6 +220,7 @@ class RayDispatcher:
         node = self._state().nodes.get(command.node)
         if node is None:
             raise NodeLost("its node is not there any more")
+        self._evaluators.warm_up(command.node)
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
         arguments = self._settings, command, node.gpus[command.spec.gpu_requirement.gpu_type], reporter
         for _ in range(WATCHERS - 1):
@@ -263,14 +243,10 @@ class RayDispatcher:
         return (lease_ended(command, await task.remote(self._settings, command.spec)),)
 
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
-        self.warm_up()
         task = self._state().tournaments[command.tournament_id].tasks[command.task_id]
         seed = task_seed(self._secret(command), "evaluation", task.place)
-        try:
-            return (evaluation_told(command, await self._evaluator.evaluate.remote(command, seed)),)
-        except ActorDiedError:
-            self._evaluator = None
-            raise
+        said = await self._evaluators.evaluate(command, seed, self._stagings.unfit())
+        return (evaluation_told(command, said),)
 
     async def _fault(self, command: Command, error: RayError | TourneyError) -> tuple[e.Fact, ...]:
         """The fact that tells of the platform's fault; a pause where there is none."""

@@ -17,7 +17,7 @@ from tourney_ray.config import Sandbox, Settings
 from tourney_ray.core.evaluations import Question, Reply, contradiction
 from tourney_ray.core.models import Evaluated, TaskData, TaskType
 from tourney_ray.core.rules import Rules
-from tourney_ray.driver.folders import checkouts_folder
+from tourney_ray.driver.folders import carried_folder, checkouts_folder
 from tourney_ray.effects import bubblewrap
 from tourney_ray.effects.evaluator_process import EvaluatorProcess
 from tourney_ray.effects.evaluator_sandbox import EvaluatorSandbox, Reading, machine_memory, need_isolation
@@ -34,7 +34,7 @@ LEAST_MEM_GIB = 0.5
 
 
 class SandboxedEvaluator:
-    """The `Evaluator` port in a process of its own. `root` is the folder of task data."""
+    """The `Evaluator` port in a process of its own. `root` is the folder of task data whose paths are relative."""
 
     def __init__(
         self, root: Path, reading: Reading, within_s: float, isolated: bool, rules: Rules | None = None
@@ -149,11 +149,11 @@ def evaluator(settings: Settings) -> SandboxedEvaluator:
 
     What the settings keep in the folder of task data is not seen by it, but for tasks and checkpoints.
     """
-    checkouts, artifacts = checkouts_folder(settings), Path(settings.artifacts_at)
+    checkouts, artifacts, carried = checkouts_folder(settings), Path(settings.artifacts_at), carried_folder(settings)
     inside = "://" not in settings.artifacts_at and artifacts.is_relative_to(settings.data)
-    for folder in (settings.data, checkouts, *((artifacts,) if inside else ())):
+    for folder in (settings.data, checkouts, carried, *((artifacts,) if inside else ())):
         folder.mkdir(parents=True, exist_ok=True)
-    reading = Reading((settings.data,), (artifacts,) if inside else (), _mem_bytes(settings))
+    reading = Reading((settings.data, carried), (artifacts,) if inside else (), _mem_bytes(settings))
     within_s = settings.evaluation.deadline_hours * 3600
     return SandboxedEvaluator(settings.data, reading, within_s, is_isolated(settings), settings.rules)
 

@@ -32,7 +32,7 @@ def builds_folder(settings: Settings) -> Path:
 
 
 def carried_folder(settings: Settings) -> Path:
-    """Models and data sets that this node got from the head."""
+    """Models, data sets and, for its evaluator alone, test sets that this node got from the head."""
     return settings.state / "carried"
 
 

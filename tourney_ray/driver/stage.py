@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -66,7 +66,7 @@ def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, carr
         except ImageBuildFailed as fault:
             return _failed(settings, spec, fault)
     _remember(settings, spec, staged.image)
-    _have_data(settings, carrier, spec)
+    placed(settings, [spec.data.model_path, spec.data.dataset_path], carrier.files)
     task_cache(settings).place(spec)
     return staged
 
@@ -80,6 +80,20 @@ def known_image(settings: Settings, spec: TrainingSpec) -> BuiltImage | None:
     """What is known on this node of the image of an attempt; None where it was never staged here."""
     path = _log(settings, spec).with_suffix(".json")
     return BuiltImage.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def placed(settings: Settings, paths: Sequence[str], send: Callable[[Sequence[str]], Iterator[bytes]]) -> list[Path]:
+    """Where these of the operator's models and data lie on this node, as they are named below `settings.data`.
+
+    What the operator has not put there is brought by `send`, to a folder apart, which is swept and which no sandbox
+    of a trainer ever sees. Raises `PlatformFault` for what cannot be had.
+    """
+    root, data = carried_folder(settings), settings.data
+    lacking = [path for path in paths if not (data / path).exists()]
+    brought = [f"{data.name}/{path}" for path in lacking]
+    touch(root, brought)
+    have(root, brought, send)
+    return [(root / data.name if path in lacking else data) / path for path in paths]
 
 
 def tree_path(tree_hash: str) -> str:
@@ -157,15 +171,6 @@ def _remember(settings: Settings, spec: TrainingSpec, built: BuiltImage) -> None
 
 
 # --- files
-
-
-def _have_data(settings: Settings, carrier: Carrier, spec: TrainingSpec) -> None:
-    """Model and data set, where the operator has not put them: apart, so that they can be swept."""
-    root, data = carried_folder(settings), settings.data
-    brought = [path for path in (spec.data.model_path, spec.data.dataset_path) if not (data / path).exists()]
-    paths = [f"{data.name}/{path}" for path in brought]
-    touch(root, paths)
-    have(root, paths, carrier.files)
 
 
 def _log(settings: Settings, spec: TrainingSpec) -> Path:

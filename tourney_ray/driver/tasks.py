@@ -141,6 +141,20 @@ class RayCarrier:
         return _arriving(sending, "its files cannot be brought from the head", self.settings, self.spec, list(paths))
 
 
+@dataclass(frozen=True, slots=True)
+class HeadsData:
+    """Brings models and test sets of the head's to the worker that it is used in; pickled into the call."""
+
+    settings: Settings
+    """The head's."""
+    task_id: str
+
+    def __call__(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """From the head."""
+        sending = on_head(work.sent_data, f"send/{self.task_id}", **STREAM)
+        return _arriving(sending, "the task's data cannot be brought from the head", self.settings, list(paths))
+
+
 def _arriving(sending: Any, failed: str, *arguments: Any) -> Iterator[bytes]:
     """What a streaming task gives; raises `InputsMissing` where that is not there, or its node is not."""
     try:
@@ -155,8 +169,8 @@ def _arriving(sending: Any, failed: str, *arguments: Any) -> Iterator[bytes]:
 REMOTE: dict[Callable[..., Any], Any] = {
     function: ray.remote(function)
     for function in (
-        *(work.vet_repository, work.ask_and_vet, work.prepare, work.sent_files, work.sent_image),
-        *(work.collect, work.sent_objects, work.reap, work.release, bring, stage, train, sweep_node),
+        *(work.vet_repository, work.ask_and_vet, work.prepare, work.sent_data, work.sent_files),
+        *(work.sent_image, work.collect, work.sent_objects, work.reap, work.release, bring, stage, train, sweep_node),
     )
 }
 """Each function as a Ray task, made once: a new one would be shipped to the workers at every call."""

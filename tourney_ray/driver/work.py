@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from tourney_ray.config import Settings
-from tourney_ray.core.commands import AskMiners, Evaluate, PrepareTask
-from tourney_ray.core.evaluations import NotEvaluated
+from tourney_ray.core.commands import AskMiners, PrepareTask
 from tourney_ray.core.events import ImageBuilt
 from tourney_ray.core.models import (
     Answer,
     Blame,
     Entrant,
-    Evaluated,
     Failed,
     Miner,
     Refusal,
@@ -34,12 +32,10 @@ from tourney_ray.core.models import (
 )
 from tourney_ray.core.tasks import TaskRequest
 from tourney_ray.driver import containers, stage as staging
-from tourney_ray.driver.evaluator import evaluator
-from tourney_ray.driver.folders import artifact_store, checkouts_folder, repo_store
+from tourney_ray.driver.folders import artifact_store, repo_store
 from tourney_ray.driver.stage import Carrier, Staged, tree_path
 from tourney_ray.driver.task_source import task_source
 from tourney_ray.effects import kept_elsewhere
-from tourney_ray.effects.artifacts import checked_out
 from tourney_ray.effects.balances import TransfersFile
 from tourney_ray.effects.carried import sent
 from tourney_ray.effects.engine.connection import connect
@@ -55,8 +51,6 @@ from tourney_ray.effects.vet_licence import LicencePolicy
 from tourney_ray.effects.vetting import vet
 from tourney_ray.errors import (
     ConfigError,
-    EngineDown,
-    EvaluatorDied,
     InputsMissing,
     MinerFault,
     PlatformFault,
@@ -164,6 +158,14 @@ def sent_files(settings: Settings, spec: TrainingSpec, paths: Sequence[str]) -> 
     yield from sent(settings.state, paths)
 
 
+def sent_data(settings: Settings, paths: Sequence[str]) -> Iterator[bytes]:
+    """These of the operator's models and test sets, as one tar, with paths below the state's folder.
+
+    For evaluators alone: no trainer may ever see a test set. Raises `PlatformFault` where one is not there.
+    """
+    yield from sent(settings.state, paths)
+
+
 def sent_image(settings: Settings, image_id: str) -> Iterator[bytes]:
     """An image that this node's engine has, in pieces; raises `PlatformFault`, `InputsMissing` where it has not."""
     with contextlib.closing(connect(settings.sandbox.host)) as engine:
@@ -225,31 +227,6 @@ def reap(settings: Settings, leased: Leased) -> list[str]:
     `leased` says which of some attempts hold GPUs at this moment. Raises `PlatformFault`.
     """
     return containers.reap_node(settings, leased) if settings.sandbox.kind == "docker" else []
-
-
-class EvaluatorWorker:
-    """Holds the warm evaluator, a process of its own, that imports torch as soon as this is made."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._checkouts = checkouts_folder(settings)
-        self._store = artifact_store(settings)
-        self._evaluator = evaluator(settings)
-        with contextlib.suppress(EngineDown):  # told of when there is something to evaluate
-            self._evaluator.warm_up()
-
-    def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | NotEvaluated:
-        """The metric of the command's checkpoint, or why the evaluator could not tell."""
-        try:
-            checkpoint = checked_out(self._store, command.checkpoint, self._checkouts)
-            what = command.task_type, command.data, checkpoint, seed
-            return self._evaluator.evaluate(*what, rehearse=command.deaths > 0)
-        except PlatformFault as fault:
-            died, waits = isinstance(fault, EvaluatorDied), isinstance(fault, EngineDown)
-            return NotEvaluated(reason=fault.message, died=died, no_sandbox=waits)
-
-    def close(self) -> None:
-        """End the evaluator's process."""
-        self._evaluator.close()
 
 
 def sandbox(settings: Settings) -> SandboxTrainer:

@@ -1,0 +1,69 @@
+"""What Ray shows of the cluster around the driver, and what it is told of the driver's needs.
+
+Guarantee: what is shown is at most half a second old; no call of it waits for the autoscaler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from typing import Any
+
+import ray
+
+from tourney_ray.config import Settings
+from tourney_ray.core.models import GpuRequirement
+from tourney_ray.core.nodes import Node
+from tourney_ray.driver import work
+from tourney_ray.driver.announcing import Announcing
+from tourney_ray.driver.capacity import Outlook, Seen, cluster_file, seen_nodes
+from tourney_ray.driver.tasks import HEAD
+
+NODES_FRESH = timedelta(seconds=0.5)
+"""How old the list of nodes may be."""
+
+
+class Surroundings:
+    """The nodes that live, those that could be added, and the demand that they are announced for."""
+
+    def __init__(self, settings: Settings, begin: Callable[[Coroutine[Any, Any, None], str], None]) -> None:
+        self._announcing = Announcing(begin)
+        self._outlook = Outlook(cluster_file(settings))
+        self._demand: Sequence[GpuRequirement] = ()
+        self._seen = Seen()
+        self._at = work.utc_now() - 2 * NODES_FRESH
+        self.elsewhere: frozenset[str] = frozenset()
+        """Other nodes than that of the driver's files."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The live nodes with their GPUs, as of the last look."""
+        return self._seen.nodes
+
+    def look(self) -> Sequence[dict[str, Any]] | None:
+        """What Ray says of the live nodes; None while the last look is fresh."""
+        now = work.utc_now()
+        if now - self._at < NODES_FRESH:
+            return None
+        found = [node for node in ray.nodes() if node["Alive"]]
+        self._seen, self._at = seen_nodes(found), now
+        self.elsewhere = frozenset(node["NodeID"] for node in found if HEAD not in node["Resources"])
+        return found
+
+    def launchable(self) -> tuple[tuple[str, int], ...] | None:
+        """GPU type and count of nodes that may still be added; None where nobody knows of any."""
+        return self._outlook.still(self._seen.nodes, self._demand, work.utc_now())
+
+    def announce(self, demand: Sequence[GpuRequirement]) -> None:
+        """Tell Ray's autoscaler, soon, which trainings run or wait, as far as it can meet that."""
+        self._demand = demand
+        self._announcing.tell(self._outlook.launchable(demand))
+
+    async def withdraw(self) -> None:
+        """Ask the autoscaler for nothing any more; returns once it has been told."""
+        await self._announcing.withdraw()
+
+    def problems(self) -> dict[str, str]:
+        """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start."""
+        lies = {f"node.{node}": why for node, why in self._seen.lies.items()}
+        return lies | self._outlook.shortages(self._demand, self._seen.nodes)
