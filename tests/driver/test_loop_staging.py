@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.driver.scripted import EIGHT, OpenRig, Rig, built, champion, kinds, train_runs
+from tests.driver.scripted import OpenRig, Rig, built, champion, kinds, train_runs
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Stage, Train
+from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed
 from tourney_ray.core.nodes import Node
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import staging_failed
 
-STAGED = replace(EIGHT, staged={})
+FOUR = Cluster((Node("n1", {"H100": 4}),))
+STAGED = replace(FOUR, staged={})
 UNBUILT = Failed(blame=Blame.MINER, kind="image_build_failed", reason="image build failed at step 4/9")
 
 
@@ -99,7 +101,7 @@ def test_what_is_being_staged_stays_where_it_is_though_another_node_is_fuller(ri
     r = rig(nodes=STAGED)
     r.go_on(until=stages)
     first, second = r.of(Stage)
-    r.dispatcher.nodes = replace(STAGED, nodes=(*EIGHT.nodes, Node("n2", {"H100": 2})))
+    r.dispatcher.nodes = replace(STAGED, nodes=(*FOUR.nodes, Node("n2", {"H100": 2})))
     r.step()
     assert r.loop.wants(first.command_id)
     assert r.loop.wants(second.command_id)
