@@ -6,7 +6,7 @@ hold it, and of two writers inside one process the second is refused at its firs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
@@ -74,12 +74,12 @@ class Journal:
         A moment before the last entry's counts as that one. Raises `IllegalTransition` when a fact cannot follow,
         `JournalConflict` when somebody else has written, `StorageUnavailable` when the disk fails.
         """
-        steps = next_steps(self._last, self._state, facts, at)
-        if not steps:
+        steps = _Seen(next_steps(self._last, self._state, facts, at), self._state)
+        if not facts:
             return []
-        self._write(steps)
-        self._last, self._state = steps[-1].entry, steps[-1].state
-        entries = [step.entry for step in steps]
+        self._write(steps, len(facts))
+        entries = steps.entries
+        self._last, self._state = entries[-1], steps.state
         self._copy.append(entries if self._copy.seq == entries[0].seq - 1 else self.entries(self._copy.seq))
         return entries
 
@@ -107,8 +107,9 @@ class Journal:
             self._last, self._state = step.entry, step.state
         self._copy.append(self.entries(self._copy.seq))
 
-    def _write(self, steps: Sequence[Step]) -> None:
-        first, last = steps[0].entry.seq, steps[-1].entry.seq
+    def _write(self, steps: Iterable[Step], count: int) -> None:
+        first = self._last.seq + 1 if self._last else 1
+        last = first + count - 1
         try:
             with tables.transaction(self._connection):
                 self._expect(first - 1)
@@ -125,3 +126,18 @@ class Journal:
                 f"the journal ends with fact {found}, this writer knows {seq}",
                 "end the other writer and open the journal again",
             )
+
+
+class _Seen:
+    """Steps that are read once; of what was read its entries are kept, and the last state."""
+
+    def __init__(self, steps: Iterable[Step], state: State) -> None:
+        self._steps = steps
+        self.entries: list[Entry] = []
+        self.state = state
+
+    def __iter__(self) -> Iterator[Step]:
+        for step in self._steps:
+            self.entries.append(step.entry)
+            self.state = step.state
+            yield step

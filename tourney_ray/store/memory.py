@@ -83,14 +83,16 @@ class MemoryJournal:
         `JournalConflict` when somebody else has written, `StorageUnavailable` when it is closed, and whatever the
         store's hooks raise.
         """
-        steps = next_steps(self._last, self._state, facts, at)
-        if not steps:
+        entries, state = list[Entry](), self._state
+        for step in next_steps(self._last, self._state, facts, at):
+            entries.append(step.entry)
+            state = step.state
+        if not entries:
             return []
-        entries = [step.entry for step in steps]
         if self._closed:
             raise StorageUnavailable(f"facts {entries[0].seq} to {entries[-1].seq} cannot be recorded: it is closed")
         self._store.append(entries)
-        self._last, self._state = entries[-1], steps[-1].state
+        self._last, self._state = entries[-1], state
         self._store.after_append(entries)
         return entries
 

@@ -5,7 +5,7 @@ Pure. Whatever a journal is kept in, what it records and what it reads back is m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,19 +25,21 @@ class Step:
     state: State
 
 
-def next_steps(last: Entry | None, state: State, facts: Sequence[Fact], at: datetime) -> list[Step]:
+def next_steps(last: Entry | None, state: State, facts: Iterable[Fact], at: datetime) -> Iterator[Step]:
     """A step for each fact, recorded at `at`, or at the time of the `last` entry if that is later.
 
-    Raises `IllegalTransition` when a fact cannot follow from the one before it, `ValueError` for a time without zone.
+    One after the other: the states of thousands of facts do not fit into memory together. Raises `ValueError` for a
+    time without zone, and while it is read `IllegalTransition` when a fact cannot follow from the one before it.
     """
     if at.tzinfo is None:
         raise ValueError(f"{at} has no time zone")
-    at = max(at, last.at) if last else at
-    steps: list[Step] = []
+    return _steps(last, state, facts, max(at, last.at) if last else at)
+
+
+def _steps(last: Entry | None, state: State, facts: Iterable[Fact], at: datetime) -> Iterator[Step]:
     for fact in facts:
         last, state = chain(last, fact, at), evolve(state, fact, at)
-        steps.append(Step(last, fact, state))
-    return steps
+        yield Step(last, fact, state)
 
 
 def replayed(entries: Iterable[Entry]) -> Iterator[Step]:

@@ -63,13 +63,17 @@ def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("ROLLBACK")
 
 
-def write(connection: duckdb.DuckDBPyConnection, steps: Sequence[Step]) -> None:
+def write(connection: duckdb.DuckDBPyConnection, steps: Iterable[Step]) -> None:
     """Insert entries and what they project, inside the caller's transaction.
 
     Raises `duckdb.ConstraintException` for a seq that is there.
     """
-    _insert(connection, "journal", ENTRY_COLUMNS, [_columns(step) for step in steps], "")
-    _upsert(connection, [row for step in steps for row in project(step.fact, step.state, step.entry.at)])
+    columns, rows = list[list[Any]](), list[Row]()
+    for step in steps:
+        columns.append(_columns(step))
+        rows += project(step.fact, step.state, step.entry.at)
+    _insert(connection, "journal", ENTRY_COLUMNS, columns, "")
+    _upsert(connection, rows)
 
 
 def read_entries(connection: duckdb.DuckDBPyConnection, after: int = 0) -> Iterator[Entry]:
