@@ -231,6 +231,8 @@ def test_a_narrow_one_leaves_a_wide_node_alone_while_a_narrow_node_can_be_launch
     assert found.nodes == {"pair": "n1"}
     assert found.waits == {"narrow": "needs 1×H100 on one node: a node as small as that can be launched"}
     assert placed([Request("narrow", ONE, 1)], replace(nodes(n1=8), launchable=())).nodes == {"narrow": "n1"}
+    found = placed([Request("narrow", ONE, 2), Request("wide", EIGHT, 1)], cluster)
+    assert found.nodes == {"wide": "n1"}, "what waits for a node of its own keeps no other"
 
 
 clusters = st.builds(

@@ -134,10 +134,10 @@ class _Desk:
     def _stage_ahead(self, request: Request) -> None:
         if self._waits_for_build(request):
             return
-        kept, suitable = self._room.kept_for(request), self._room.suitable(request.requirement)
+        kept, nodes = self._room.kept_for(request), self._room.open_to(request.requirement)
         if kept is None and request.requirement in self._full_shelves and not self._shelves.is_under_way(request):
             return
-        node = self._shelves.ahead(request, [kept.node] if kept else suitable)
+        node = self._shelves.ahead(request, [kept.node] if kept else nodes)
         if node:
             self._placed.stage(request, node, self._shelves.stage(request, node))
         elif kept is None:
@@ -152,7 +152,7 @@ class _Desk:
     def _missed(self, request: Request) -> bool:
         """Whether to look further: what is staged is at the queue's head, and the rest only waits for places."""
         self._misses += 1
-        return self._misses <= self._shelves.most(self._room.suitable(request.requirement))
+        return self._misses <= self._shelves.most(self._room.open_to(request.requirement))
 
     def _roomy(self, request: Request) -> Sequence[str]:
         if self._none or self._full:

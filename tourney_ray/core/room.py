@@ -63,11 +63,17 @@ class Room:
             self._suitable[need] = sorted(n for n, gpus in self._gpus.items() if _check_suitable_gpus(need, gpus))
         return self._suitable[need]
 
+    def open_to(self, need: GpuRequirement) -> Sequence[str]:
+        """Those of them that it may have: none that is larger than one that could be launched instead."""
+        kind, types = need.gpu_type, self._cluster.launchable or ()
+        least = min((gpus for k, gpus in types if k == kind and gpus >= need.gpus), default=None)
+        nodes = self.suitable(need)
+        return nodes if least is None else [node for node in nodes if self._gpus[node][kind] <= least]
+
     def fitting(self, need: GpuRequirement, hours: float) -> Sequence[str]:
         """The nodes on which it may start now."""
         if need not in self._roomy:
-            large = self._narrow_enough(need)
-            self._roomy[need] = [node for node in large if self._free[node, need.gpu_type] >= need.gpus]
+            self._roomy[need] = [node for node in self.open_to(need) if self._free[node, need.gpu_type] >= need.gpus]
         roomy, kept = self._roomy[need], self._kept.get(need.gpu_type)
         if kept is None or kept.spare >= need.gpus or kept.node not in roomy or self._ends_before(kept, hours):
             return roomy
@@ -95,7 +101,7 @@ class Room:
         if kind in self._kept:
             return
         ends = self._ends(kind)
-        turns = [turn for n in self.suitable(request.requirement) if (turn := self._turn(request, n, ends[n]))]
+        turns = [turn for n in self.open_to(request.requirement) if (turn := self._turn(request, n, ends[n]))]
         fit = [turn for turn in turns if turn.node not in self._cluster.unfit] or turns
         if fit:
             self._kept[kind] = min(fit, key=lambda t: (t.at if t.node in begun else t.at + UNSTAGED, t.node))
@@ -114,7 +120,7 @@ class Room:
         need = request.requirement
         if not self.suitable(need):
             return self._unsuitable(need)
-        if not self._narrow_enough(need):
+        if not self.open_to(need):
             return "a node as small as that can be launched"
         kept = self._kept.get(need.gpu_type)
         if kept and kept.key == request.key:
@@ -130,13 +136,6 @@ class Room:
             return "no node has that"
         could = any(_check_suitable_gpus(need, {kind: gpus}) for kind, gpus in types)
         return "no node has that yet; one can be launched" if could else "no node has that, and none can be launched"
-
-    def _narrow_enough(self, need: GpuRequirement) -> Sequence[str]:
-        """The suitable nodes that are no larger than one that could be launched instead."""
-        kind, types = need.gpu_type, self._cluster.launchable or ()
-        least = min((gpus for k, gpus in types if k == kind and gpus >= need.gpus), default=None)
-        nodes = self.suitable(need)
-        return nodes if least is None else [node for node in nodes if self._gpus[node][kind] <= least]
 
     def _turn(self, request: Request, node: str, ends: list[_End]) -> Kept | None:
         """When the node has room for it at the latest, by the time limits of what runs there; None if never."""
