@@ -37,10 +37,10 @@ test-core: $(BIN)/.installed-dev ## The tests of the core, which have to reach e
 	$(BIN)/pytest tests/core --cov=tourney_ray.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 test-parts: test-core ## These, and those of every other part by itself.
-	$(BIN)/pytest --ignore=tests/core $(addprefix --ignore=,$(WHOLE)) $(ARGS)
+	$(BIN)/pytest --durations=15 --ignore=tests/core $(addprefix --ignore=,$(WHOLE)) $(ARGS)
 
 test-whole: $(BIN)/.installed-dev ## Those that need a cluster, an engine, or a whole tournament.
-	$(BIN)/pytest $(WHOLE) $(ARGS)
+	$(BIN)/pytest --durations=30 $(WHOLE) $(ARGS)
 
 simulate: $(BIN)/.installed-dev ## 1,000 simulated seeds with every fault.
 	$(BIN)/tourney simulate --seeds 0..999 --faults all $(ARGS)

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.following import until_said, until_true
 from tourney_ray.core.rules import Rules
 
 TOURNEY = str(Path(sys.executable).with_name("tourney"))
@@ -122,16 +122,16 @@ def _while_a_trainer_runs(
     process: subprocess.Popen[bytes], log: Path, folder: Path
 ) -> tuple[str, list[psutil.Process]]:
     """The demonstration's tournament and all of its processes, at a moment when a trainer is among them."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
-        if " AttemptRunning " not in log.read_text():
-            continue
-        tournament_id = next(word for word in log.read_text().split() if word.startswith("tournament=")).split("=")[1]
-        ours = [p for p in psutil.process_iter() if _belongs(p, str(folder), tournament_id)]
-        if any("train.py" in word for p in ours for word in _words(p)):
-            return tournament_id, ours
+    ours: list[psutil.Process] = []
+    until_said(log, " AttemptRunning ", process, PATIENCE_S)
+    tournament_id = next(word for word in log.read_text().split() if word.startswith("tournament=")).split("=")[1]
+
+    def trains() -> bool:
+        ours[:] = [p for p in psutil.process_iter() if _belongs(p, str(folder), tournament_id)]
+        return any("train.py" in word for p in ours for word in _words(p))
+
+    until_true(trains, log, process, PATIENCE_S)
+    return tournament_id, ours
 
 
 def _words(process: psutil.Process) -> list[str]:
@@ -159,10 +159,7 @@ def test_a_killed_driver_comes_back_and_stdout_is_one_document_all_the_same(tmp_
     log, document = tmp_path / "log", tmp_path / "document"
     with log.open("w") as errors, document.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=errors)
-    until = time.monotonic() + PATIENCE_S
-    while " AttemptRunning " not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
+    until_said(log, " AttemptRunning ", process, PATIENCE_S)
     (driver,) = (p for p in psutil.process_iter() if _holds(p, out))
     driver.send_signal(signal.SIGKILL)
     assert process.wait(PATIENCE_S) == 0, log.read_text()

@@ -14,7 +14,7 @@ import pytest
 from tourney_ray.samples.pipelines import MODEL_TYPES, ensure_pipeline
 
 TOURNEY = str(Path(sys.executable).with_name("tourney"))
-PATIENCE_S = 600.0
+PATIENCE_S = 840.0
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -24,6 +24,7 @@ from tests.conftest import skip_or_fail
 from tests.docker.engine import PrivateEngine, private_engine, why_not
 from tests.docker.troubled import TOO_OLD, answering
 from tests.effects.builders_repos import commit_all, git
+from tests.following import until_said
 from tourney_ray.driver.cluster import LocalCluster, local_cluster
 from tourney_ray.effects.engine.connection import connect
 from tourney_ray.samples.base_image import ensure_base_image
@@ -190,10 +191,7 @@ def _run_and_kill(folder: Path, dockerd: PrivateEngine, cluster: LocalCluster) -
 
 def _until_it_is_said(log: Path, words: str, run: subprocess.Popen[bytes]) -> None:
     """Wait for the command to say that nothing can be staged: its engine is away."""
-    until = time.monotonic() + PATIENCE_S
-    while words not in log.read_text():
-        assert run.poll() is None, log.read_text()
-        assert time.monotonic() < until
+    until_said(log, words, run, PATIENCE_S)
 
 
 def _slow_container(dockerd: PrivateEngine, run: subprocess.Popen[bytes]) -> Container:

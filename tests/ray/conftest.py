@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import psutil
 import pytest
 
 from tests.builders_training import SMALL_RULES
+from tests.following import until_said
 from tourney_ray.driver.cluster import LocalCluster, local_cluster
 from tourney_ray.samples.repositories import SampleRepository, write_base_contestant, write_sample_repositories
 from tourney_ray.samples.servers import sample_key, serve_samples
@@ -118,10 +118,7 @@ def _submit_and_kill(cluster: LocalCluster, folder: Path) -> int:
     log = folder / "job.log"
     with log.open("w") as output:
         job = subprocess.Popen(command, env=os.environ | cluster.environment, stdout=output, stderr=output)
-    until = time.monotonic() + PATIENCE_S
-    while " AttemptRunning " not in log.read_text():
-        assert job.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
+    until_said(log, " AttemptRunning ", job, PATIENCE_S)
     (killed,) = driver_pids(folder)
     os.kill(killed, signal.SIGKILL)
     assert job.wait(PATIENCE_S) == 0, log.read_text()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from tests.following import until_said
 from tests.ray.conftest import BIN, Run, settings_text
 from tourney_ray.driver.cluster import LocalCluster
 from tourney_ray.samples.repositories import write_base_contestant, write_sample_repositories
@@ -35,10 +35,7 @@ def short(cluster: LocalCluster, run: Run, tmp_path: Path) -> Generator[subproce
         log = tmp_path / "run.log"
         with log.open("w") as output:
             running = subprocess.Popen(command, env=os.environ | cluster.environment, stdout=output, stderr=output)
-        until = time.monotonic() + PATIENCE_S
-        while "2 of 4 entrants" not in log.read_text():
-            assert running.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
+        until_said(log, "2 of 4 entrants", running, PATIENCE_S)
         yield running
         running.kill()
         running.wait()

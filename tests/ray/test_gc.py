@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -21,6 +22,9 @@ from tourney_ray.samples.repositories import write_base_contestant, write_sample
 from tourney_ray.samples.servers import sample_key, serve_samples
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(480)]
+
+PAUSE_S = 2.0
+"""Between two sweeps: each of them takes a core, which the tournament needs as well."""
 
 NOTHING = "[retention]\nimages_gib = 0.0\ncaches_gib = 0.0\nartifacts_gib = 0.0\n[cluster]"
 DAYS_AGO = time.time() - 3 * 24 * 3600
@@ -67,6 +71,8 @@ def swept(cluster: LocalCluster, run: Run, tmp_path_factory: pytest.TempPathFact
             while running.poll() is None:
                 assert time.monotonic() < until, (folder / "log.txt").read_text()
                 _sweep_once(held, run)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(PAUSE_S)
         finally:
             running.kill()
             running.wait()

@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.following import until_said
 from tests.ray.conftest import BIN, settings_text
 from tests.ray.scaling import HEAD_ID, Scaling, scaling_cluster
 from tourney_ray.samples.repositories import SampleRepository, write_base_contestant, write_sample_repositories
@@ -127,11 +127,7 @@ def _running(folder: Path, environment: dict[str, str], where: tuple[str, ...]) 
     with log.open("w") as output:
         running = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        until = time.monotonic() + PATIENCE_S
-        while " AttemptRunning " not in log.read_text():
-            assert running.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.1)
+        until_said(log, " AttemptRunning ", running, PATIENCE_S)
         yield log
         assert running.wait(PATIENCE_S) == 0, log.read_text()
     finally:
