@@ -7,7 +7,7 @@ its container runs, is a broken promise of the driver's, and is remembered here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tourney_ray.core.models import Failed, Trained, TrainingSpec
@@ -46,6 +46,8 @@ class Machine:
 
     node_id: str
     gpus: dict[str, int]
+    lies: dict[str, dict[str, str]]
+    """Of all machines of the cluster: by training and node the id of the image that lies there."""
     up: bool = True
     """Whether the cluster sees it. What runs on a machine that is cut off goes on."""
     watchers: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -62,8 +64,6 @@ class Machine:
     """Stored beside the output of attempts that have ended here."""
     removed: set[str] = field(default_factory=set[str])
     """Attempts that may not start here any more."""
-    lies: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
-    """Of all machines: by training and node the id of the image that lies there."""
 
     def free(self, gpu_type: str) -> list[int]:
         """Numbers of the GPUs that no container has."""
@@ -97,9 +97,13 @@ class Machine:
 class VirtualCluster:
     """All machines."""
 
-    machines: dict[str, Machine]
+    machines: dict[str, Machine] = field(default_factory=dict[str, Machine])
     lies: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """By training and node the id of the image that lies there with its data."""
+
+    def add(self, name: str, gpus: Mapping[str, int]) -> None:
+        """One more machine, with so many GPUs by type."""
+        self.machines[name] = Machine(name, dict(gpus), lies=self.lies)
 
     def seen(self) -> tuple[Node, ...]:
         """The nodes as Ray would list them."""
@@ -112,12 +116,11 @@ class VirtualCluster:
 
 def parse_nodes(spec: str) -> VirtualCluster:
     """The cluster that `2x8H100,2x1A100` describes: so many nodes of so many GPUs; `ConfigError` if it is none."""
-    cluster = VirtualCluster({})
+    cluster = VirtualCluster()
     for part in spec.split(","):
         match = NODE_SPEC.fullmatch(part.strip())
         if match is None:
             raise ConfigError(f"{part!r} describes no nodes", "write COUNTxGPUSTYPE, such as 2x8H100,1x1A100")
         for _ in range(int(match["count"])):
-            name = f"node-{len(cluster.machines):02d}"
-            cluster.machines[name] = Machine(name, {match["kind"]: int(match["gpus"])}, lies=cluster.lies)
+            cluster.add(f"node-{len(cluster.machines):02d}", {match["kind"]: int(match["gpus"])})
     return cluster

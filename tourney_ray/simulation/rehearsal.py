@@ -28,7 +28,7 @@ from tourney_ray.driver.loop import Loop, Outcome
 from tourney_ray.errors import Defect
 from tourney_ray.report.usage import Usage, usage
 from tourney_ray.simulation.clock import VirtualClock
-from tourney_ray.simulation.cluster import Machine, VirtualCluster
+from tourney_ray.simulation.cluster import VirtualCluster
 from tourney_ray.simulation.effects import VirtualDispatcher
 from tourney_ray.simulation.faults import Faults
 from tourney_ray.simulation.miners import Script, entrant
@@ -163,11 +163,14 @@ class _Driver:
     alive = True
 
     def __init__(self, prospect: Prospect, seed: int) -> None:
-        machines = [Machine(node, dict(kind.gpus)) for kind in prospect.nodes for node in kind.node_ids()]
+        cluster = VirtualCluster()
+        for kind in prospect.nodes:
+            for node in kind.node_ids():
+                cluster.add(node, kind.gpus)
         self._types = tuple(prospect.entrants)
         self._world = World(
             clock=VirtualClock(START),
-            cluster=VirtualCluster({machine.node_id: machine for machine in machines}),
+            cluster=cluster,
             script=_Turnout(seed, 0, prospect),
             faults=Faults(frozenset(), random.Random(f"rehearsal|{seed}")),
             broken=[],
