@@ -54,14 +54,17 @@ def until(wanted):
         assert time.monotonic() < began + 60, sizes
         time.sleep(0.2)
 
-with client.connection(sys.argv[1]):
-    until([4])
+async def ask():
+    await asyncio.to_thread(until, [4])
     settings = Settings(state=Path(sys.argv[2]), registry=Registry(miners=Path("none.json")))
     dispatcher = RayDispatcher(settings, State, print, "none")
     dispatcher.announce([GpuRequirement.H100_1X] * 5)
-    until([1, 4])
-    dispatcher.announce([])
-    until([4])
+    await asyncio.to_thread(until, [1, 4])
+    await dispatcher.withdraw()
+    await asyncio.to_thread(until, [4])
+
+with client.connection(sys.argv[1]):
+    asyncio.run(ask())
 """
 """Waits until only the head, with its four GPUs, is left; asks for one GPU more than those; then for none."""
 
