@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 UNFIT_S = 60.0
 """How long a node's checkpoints are evaluated on the head after its evaluator could not tell."""
 
-IDLE_S = 600.0
+IDLE_S = 30.0
 """How long an evaluator waits for work where nothing trains. A node with an actor on it is never given back by Ray's
-autoscaler, which waits a quarter of an hour itself; a new evaluator costs ten seconds."""
+autoscaler; a new evaluator costs ten seconds, while the node's next training runs."""
 
 
 class Evaluators:
