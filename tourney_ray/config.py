@@ -106,6 +106,9 @@ class Evaluation(Record):
     cpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """CPUs that each node's evaluator holds in Ray, at most the node's. 0: they are not counted, since it computes on
     one thread and a training's CPUs are not counted either."""
+    gpu: bool = False
+    """Whether each evaluation holds a GPU of the type that its task is trained on, and computes there: for models that
+    take hours on a CPU. Where `sandbox.devices` is `none` it is counted only."""
 
 
 class Retention(Record):

@@ -161,6 +161,14 @@ class Evaluate:
     """Tries so far, failed or taken back by a person; part of the id, so that each is a command of its own."""
     deaths: int = 0
     """How often the evaluator died at this checkpoint."""
+    record: str = ""
+    """The attempt's record in the operator's store of artifacts, by which its checkpoint can be brought elsewhere."""
+    trained_on: str = ""
+    """Node of the attempt, where the checkpoint lies."""
+    gpu_type: str = ""
+    """On which the task is trained, and evaluated where evaluations hold GPUs."""
+    node: str | None = None
+    """Where it holds a GPU; None where evaluations hold none."""
 
     @property
     def command_id(self) -> str:

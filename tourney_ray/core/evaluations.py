@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,10 @@ MOST_WORDS = 2000
 
 MOST_ENVIRONMENT = 64
 DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+Device = Literal["cpu", "cuda"]
+"""Where it is computed: all entrants of a task on the same."""
 
 
 class Question(Record):

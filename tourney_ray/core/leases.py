@@ -14,6 +14,9 @@ from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.state import State
 from tourney_ray.errors import IllegalTransition
 
+Seat = tuple[str, str]
+"""A node and a type of its GPUs, one of which an evaluation holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -30,6 +33,10 @@ class Cluster:
     """Nodes on which nothing can be staged or started for now, and why; of those that need staging."""
     launchable: tuple[tuple[str, int], ...] | None = None
     """GPU type and count of the nodes that could still be added; None: nobody knows of any."""
+    seats: Mapping[str, Seat] | None = None
+    """What the evaluations under way hold, by command. None: evaluations need no GPUs."""
+    unfit_to_evaluate: Collection[str] = ()
+    """Nodes on which nothing can be evaluated for now; of those that have GPUs for it."""
 
 
 def news_of_nodes(state: State, cluster: Cluster) -> list[e.NodeJoined | e.NodeLost]:

@@ -129,6 +129,11 @@ class GpuRequirement(StrEnum):
         """How many of them, 1 to 8."""
         return _HELD[self][1]
 
+    @property
+    def narrowest(self) -> GpuRequirement:
+        """One GPU of that type."""
+        return GpuRequirement.A100 if self is GpuRequirement.A100 else GpuRequirement.H100_1X
+
 
 _HELD: dict[GpuRequirement, tuple[str, int]] = {
     GpuRequirement.H100_1X: ("H100", 1),

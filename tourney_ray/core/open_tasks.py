@@ -43,6 +43,11 @@ class TaskWork:
         """How many of its trainings hold GPUs or wait for them."""
         return len(self.requests) + sum(isinstance(command, Train) for command in self.commands.values())
 
+    @property
+    def evaluations(self) -> list[Evaluate]:
+        """What waits to be evaluated, or is."""
+        return [command for command in self.commands.values() if isinstance(command, Evaluate)]
+
 
 def monitor_training_tasks(
     tournament_id: str, task: Task, since: datetime, now: datetime, known: TaskWork | None = None
@@ -115,16 +120,19 @@ def _monitor(work: TaskWork, training: Training, now: datetime) -> None:
 
 def _evaluate(tournament_id: str, task: Task, training: Training) -> Evaluate:
     attempt = training.attempts[-1]
-    checkpoint = attempt.outcome.checkpoint if isinstance(attempt.outcome, Trained) else ""
+    left = attempt.outcome if isinstance(attempt.outcome, Trained) else None
     return Evaluate(
         tournament_id=tournament_id,
         task_id=task.task_id,
         task_type=task.task_type,
         hotkey=training.hotkey,
         attempt_id=attempt.attempt_id,
-        checkpoint=checkpoint,
+        checkpoint=left.checkpoint if left else "",
         data=task.data,
         number=task.evaluation,
         tries=training.evaluation_failures + training.taken_back,
         deaths=training.evaluator_deaths,
+        record=left.provenance if left else "",
+        trained_on=attempt.node,
+        gpu_type=task.gpu_requirement.gpu_type,
     )

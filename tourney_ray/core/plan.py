@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
 from tourney_ray.core import ids
+from tourney_ray.core.beside import seated
 from tourney_ray.core.commands import (
     Announce,
     AskMiners,
     Command,
+    Evaluate,
     PrepareTask,
     Release,
     RevealDrawSeed,
@@ -109,7 +111,7 @@ class Planner:
         for attempt_id, lease in state.leases.items():
             if attempt_id not in watched:
                 _release(state, lease, result)
-        self._admit(cluster, state, now, result)
+        self._admit(_let_evaluate(cluster, state, result), state, now, result)
         for tournament_type in agenda.types:
             _announce(state, tournament_type, agenda, now, result)
         return result
@@ -233,6 +235,19 @@ def _count_demand(result: Plan) -> None:
             result.wake_at.append(min(work.wakes.values()))
     for requirement in sorted(+wanted, key=lambda r: (-r.gpus, r.value)):
         result.demand.extend([requirement] * wanted[requirement])
+
+
+def _let_evaluate(cluster: Cluster, state: State, result: Plan) -> Cluster:
+    """The cluster with a GPU held by each evaluation that may run now, before any training; the others wait."""
+    if cluster.seats is None:
+        return cluster
+    evaluations = [command for work in result.work for command in work.evaluations]
+    seats = seated(evaluations, state, cluster)
+    result.commands = [c for c in result.commands if not isinstance(c, Evaluate)] + seats.commands
+    result.reasons |= seats.waits
+    wanted = Counter(work.task.gpu_requirement.narrowest for work in result.work for _ in work.evaluations)
+    result.demand += [requirement for requirement in sorted(wanted) for _ in range(wanted[requirement])]
+    return replace(cluster, seats=seats.seats)
 
 
 def _start(state: State, training: Training, node: str) -> Train:

@@ -21,6 +21,8 @@ LEEWAY = timedelta(minutes=2)
 UNSTAGED = timedelta(minutes=10)
 """By how much earlier a node has to be free to be kept for somebody that is staged on another one."""
 
+EVALUATION = timedelta(minutes=15)
+"""What an evaluation takes, as far as plans go: it has no time limit that would tell."""
 
 _End = tuple[datetime, int, str]
 """When so many GPUs are free again, and who has them until then."""
@@ -48,6 +50,8 @@ class Room:
         self._cluster = cluster
         self._now = now
         self._free = free_gpus(state)
+        for seat in (cluster.seats or {}).values():
+            self._free[seat] = self._free.get(seat, 0) - 1
         self._gpus = {node.node_id: node.gpus for node in state.nodes.values() if node.lost_at is None}
         self._suitable: dict[GpuRequirement, list[str]] = {}
         self._roomy: dict[GpuRequirement, list[str]] = {}
@@ -155,6 +159,9 @@ class Room:
                 limit = lease.until + LEEWAY
                 end = limit if limit >= self._now else self._now + (self._now - limit)
                 by_node[lease.node].append((end, lease.gpus, lease.attempt_id))
+        for command_id, (node, gpu_type) in (self._cluster.seats or {}).items():
+            if gpu_type == kind:
+                by_node[node].append((self._now + EVALUATION, 1, command_id))
         for end, node, gpus, key in self._taken[kind]:
             by_node[node].append((end, gpus, key))
         return by_node

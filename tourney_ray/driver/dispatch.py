@@ -37,6 +37,7 @@ from tourney_ray.core.tasks import TaskRequest, task_seed
 from tourney_ray.driver import work
 from tourney_ray.driver.evaluators import Evaluators
 from tourney_ray.driver.faults import fault
+from tourney_ray.driver.gpu_evaluators import GpuEvaluators
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import (
     attempt_ended,
@@ -82,6 +83,7 @@ class RayDispatcher:
         self.on_defect: Callable[[BaseException], None] = log_defect
         """Told of any error that is neither Ray's nor foreseen: the command's outcome will never come."""
         self._evaluators = Evaluators(settings, state)
+        self._gpu_evaluators = GpuEvaluators(settings)
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._preparing = Preparing(state, self._secret_of, self._make)
@@ -92,6 +94,7 @@ class RayDispatcher:
         around = self._surroundings
         if found := around.look():
             self._evaluators.see(found)
+            self._gpu_evaluators.see(found)
             self._reaping.look(around.nodes)
             self._stagings.forget()
         return Cluster(
@@ -100,6 +103,8 @@ class RayDispatcher:
             staged=self._stagings.there(),
             unfit=self._stagings.unfit(),
             launchable=around.launchable(),
+            seats={} if self._settings.evaluation.gpu else None,
+            unfit_to_evaluate={*self._stagings.unfit(), *self._gpu_evaluators.unfit()},
         )
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
@@ -220,7 +225,8 @@ class RayDispatcher:
         node = self._state().nodes.get(command.node)
         if node is None:
             raise NodeLost("its node is not there any more")
-        self._evaluators.warm_up(command.node)
+        if not self._settings.evaluation.gpu:
+            self._evaluators.warm_up(command.node)
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
         arguments = self._settings, command, node.gpus[command.spec.gpu_requirement.gpu_type], reporter
         for _ in range(WATCHERS - 1):
@@ -245,7 +251,10 @@ class RayDispatcher:
     async def _evaluate(self, command: Evaluate) -> tuple[e.Fact, ...]:
         task = self._state().tournaments[command.tournament_id].tasks[command.task_id]
         seed = task_seed(self._secret(command), "evaluation", task.place)
-        said = await self._evaluators.evaluate(command, seed, self._stagings.unfit())
+        if command.node is None:
+            said = await self._evaluators.evaluate(command, seed, self._stagings.unfit())
+        else:
+            said = await self._gpu_evaluators.evaluate(command, seed)
         return (evaluation_told(command, said),)
 
     async def _fault(self, command: Command, error: RayError | TourneyError) -> tuple[e.Fact, ...]:

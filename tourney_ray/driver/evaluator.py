@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tourney_ray.config import Sandbox, Settings
-from tourney_ray.core.evaluations import Question, Reply, contradiction
+from tourney_ray.core.evaluations import Device, Question, Reply, contradiction
 from tourney_ray.core.models import Evaluated, TaskData, TaskType
 from tourney_ray.core.rules import Rules
 from tourney_ray.driver.folders import carried_folder, checkouts_folder
@@ -37,9 +37,16 @@ class SandboxedEvaluator:
     """The `Evaluator` port in a process of its own. `root` is the folder of task data whose paths are relative."""
 
     def __init__(
-        self, root: Path, reading: Reading, within_s: float, isolated: bool, rules: Rules | None = None
+        self,
+        root: Path,
+        reading: Reading,
+        within_s: float,
+        isolated: bool,
+        rules: Rules | None = None,
+        device: Device = "cpu",
     ) -> None:
         self._root = root
+        self._device = device
         self._rules = rules or Rules()
         self._within_s = within_s
         self._sandbox = EvaluatorSandbox(reading, isolated)
@@ -59,7 +66,15 @@ class SandboxedEvaluator:
         """The process, started so that its imports are under way; raises `EngineDown` where it cannot be isolated."""
         if self._process is None:
             launch = () if self._sandbox.isolated or bubblewrap.why_not() else without_network(())
-            program = [sys.executable, "-m", CHILD, str(self._root), self._rules.model_dump_json(), *launch]
+            program = [
+                sys.executable,
+                "-m",
+                CHILD,
+                str(self._root),
+                self._rules.model_dump_json(),
+                self._device,
+                *launch,
+            ]
             self._process = EvaluatorProcess(self._sandbox.words(program), self._sandbox.env)
             self._ready = False
         return self._process
@@ -144,10 +159,11 @@ class SandboxedEvaluator:
             self._process = None
 
 
-def evaluator(settings: Settings) -> SandboxedEvaluator:
+def evaluator(settings: Settings, on_gpu: bool = False) -> SandboxedEvaluator:
     """The evaluator of a tournament on this node, by its settings; nothing of it runs yet.
 
-    What the settings keep in the folder of task data is not seen by it, but for tasks and checkpoints.
+    `on_gpu` it computes on the GPU that this process sees, unless GPUs are only counted. What the settings keep in the
+    folder of task data is not seen by it, but for tasks and checkpoints.
     """
     checkouts, artifacts, carried = checkouts_folder(settings), Path(settings.artifacts_at), carried_folder(settings)
     inside = "://" not in settings.artifacts_at and artifacts.is_relative_to(settings.data)
@@ -155,7 +171,8 @@ def evaluator(settings: Settings) -> SandboxedEvaluator:
         folder.mkdir(parents=True, exist_ok=True)
     reading = Reading((settings.data, carried), (artifacts,) if inside else (), _mem_bytes(settings))
     within_s = settings.evaluation.deadline_hours * 3600
-    return SandboxedEvaluator(settings.data, reading, within_s, is_isolated(settings), settings.rules)
+    device: Device = "cuda" if on_gpu and settings.sandbox.devices == "nvidia" else "cpu"
+    return SandboxedEvaluator(settings.data, reading, within_s, is_isolated(settings), settings.rules, device)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from tourney_ray.core.models import Evaluated
 from tourney_ray.core.state import State
 from tourney_ray.driver.evaluator_worker import EvaluatorWorker
 from tourney_ray.driver.faults import fault
-from tourney_ray.driver.tasks import HEAD, ON_THE_HEAD, HeadsData
+from tourney_ray.driver.tasks import HEAD, ON_THE_HEAD, FromHead
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Evaluators:
 
         `unfit` are nodes on which nothing should be done for now. Raises `RayError` when an actor is lost.
         """
-        node = evaluation_node(self._trained_on(command), self._state().nodes, {*unfit, *self._unfit()})
+        node = evaluation_node(command.trained_on, self._state().nodes, {*unfit, *self._unfit()})
         where = self._where(node)
         said = await self._ask(where, command, seed)
         if where == HEAD or not isinstance(said, NotEvaluated) or said.died:
@@ -85,7 +85,8 @@ class Evaluators:
     async def _ask(self, where: str, command: Evaluate, seed: bytes) -> Evaluated | NotEvaluated:
         self._asked[where] += 1
         try:
-            return await self._actor(where).evaluate.remote(command, seed, HeadsData(self._settings, command.task_id))
+            head = FromHead(self._settings, command.task_id)
+            return await self._actor(where).evaluate.remote(command, seed, head)
         except RayError as error:
             log.warning("the evaluator on %s is lost: %s", where, fault(error)[1])
             self._unfit_until[where] = self._clock() + UNFIT_S
@@ -99,10 +100,6 @@ class Evaluators:
     def _where(self, node: str | None) -> str:
         """The name here of that node; the head for one that is not there."""
         return node if node in self._cpus else HEAD
-
-    def _trained_on(self, command: Evaluate) -> str:
-        training = self._state().tournaments[command.tournament_id].tasks[command.task_id].trainings[command.hotkey]
-        return next(a.node for a in training.attempts if a.attempt_id == command.attempt_id)
 
     def _unfit(self) -> list[str]:
         return [node for node, until in self._unfit_until.items() if until > self._clock()]

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Protocol
 
 from tourney_ray.core.chain import Entry
-from tourney_ray.core.commands import Command, Stage, Train
+from tourney_ray.core.commands import Command, Evaluate, Stage, Train
 from tourney_ray.core.events import Act, Fact, ImageBuilt
 from tourney_ray.core.evolve import is_known
-from tourney_ray.core.leases import Cluster, news_of_nodes
+from tourney_ray.core.leases import Cluster, Seat, news_of_nodes
 from tourney_ray.core.models import GpuRequirement, TournamentStatus
 from tourney_ray.core.plan import Plan, Planner
 from tourney_ray.core.schedule import Agenda
@@ -76,6 +76,8 @@ class Loop:
         self._in_flight: set[str] = set()
         self._staging: dict[str, tuple[str, str]] = {}
         """Training and node of the stagings among them."""
+        self._seats: dict[str, Seat] = {}
+        """GPUs of the evaluations among them."""
         self._planner = Planner()
         self._planned: State | None = None
         """The state that the last plan was made for."""
@@ -135,7 +137,9 @@ class Loop:
         under_way = defaultdict[str, list[str]](list)
         for key, node in self._staging.values():
             under_way[key].append(node)
-        upcoming = self._planner.plan(state, now, self._agenda, replace(cluster, staging=under_way))
+        seats = None if cluster.seats is None else dict(self._seats)
+        cluster = replace(cluster, staging=under_way, seats=seats)
+        upcoming = self._planner.plan(state, now, self._agenda, cluster)
         self._wanted = {command.command_id: command for command in upcoming.commands}
         return upcoming
 
@@ -143,6 +147,8 @@ class Loop:
         self._in_flight.add(command.command_id)
         if isinstance(command, Stage):
             self._staging[command.command_id] = f"{command.spec.task_id}.{command.spec.hotkey}", command.node
+        elif isinstance(command, Evaluate) and command.node is not None:
+            self._seats[command.command_id] = command.node, command.gpu_type
 
     def _take(self, outcome: Outcome, batch: _Batch) -> Sequence[Fact]:
         """The facts of an outcome that somebody waits for; of any other, the image that it tells of and nothing else.
@@ -153,6 +159,7 @@ class Loop:
         if outcome.done:
             self._in_flight.discard(outcome.command_id)
             self._staging.pop(outcome.command_id, None)
+            self._seats.pop(outcome.command_id, None)
         if in_flight and self.wants(outcome.command_id):
             return outcome.facts
         if in_flight and (images := [fact for fact in outcome.facts if _is_of_use(fact, batch.state)]):

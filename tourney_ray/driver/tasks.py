@@ -142,17 +142,22 @@ class RayCarrier:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadsData:
-    """Brings models and test sets of the head's to the worker that it is used in; pickled into the call."""
+class FromHead:
+    """Brings what the head has to the evaluator that it is used in; pickled into the call. A `Sender`."""
 
     settings: Settings
     """The head's."""
     task_id: str
 
-    def __call__(self, paths: Sequence[str]) -> Iterator[bytes]:
-        """From the head."""
+    def files(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """These models and test sets."""
         sending = on_head(work.sent_data, f"send/{self.task_id}", **STREAM)
         return _arriving(sending, "the task's data cannot be brought from the head", self.settings, list(paths))
+
+    def objects(self, record: str) -> Iterator[bytes]:
+        """What the attempt with that record left."""
+        sending = on_head(work.sent_objects, f"send/{record[7:19]}", **STREAM)
+        return _arriving(sending, "the checkpoint cannot be brought from the head", self.settings, record)
 
 
 def _arriving(sending: Any, failed: str, *arguments: Any) -> Iterator[bytes]:

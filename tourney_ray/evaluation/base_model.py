@@ -78,7 +78,10 @@ class BaseModel:
 
 
 def load_base(folder: Path) -> BaseModel:
-    """The model in `folder`, fp32, on the CPU; raises `NotFound` or `ConfigError` when there is no usable one."""
+    """The model in `folder`, fp32, on torch's default device.
+
+    Raises `NotFound` or `ConfigError` when there is no usable one.
+    """
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise NotFound(
@@ -88,14 +91,16 @@ def load_base(folder: Path) -> BaseModel:
     transformers_logging.disable_progress_bar()
     written, stored = _files(folder)
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True,
-            trust_remote_code=False,
-        )  # fmt: skip
+        with torch.device("cpu"):  # elsewhere transformers hands it to accelerate
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True,
+                trust_remote_code=False,
+            )  # fmt: skip
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ConfigError(f"the model in {folder} cannot be loaded: {error}", "check the folder's files") from error
-    model.eval().requires_grad_(False)
+    model.to(torch.get_default_device()).eval().requires_grad_(False)
+    model.tie_weights()  # one tensor again, where moving it made two
     places, tied = _places(model, stored)
     if missing := sorted(places.keys() - stored):
         raise ConfigError(

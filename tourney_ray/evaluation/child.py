@@ -1,8 +1,9 @@
 """The evaluator's process: answers questions on its standard input until that ends, warm from one to the next.
 
-Run as `python -m tourney_ray.evaluation.child ROOT RULES [WORD…]` in a sandbox. RULES are JSON. With the WORDs before
-it a task's own program runs without network, unless the sandbox has none. Imports torch first and then says one empty
-line. Only answers are written to what was its standard output; whatever a library prints goes to standard error.
+Run as `python -m tourney_ray.evaluation.child ROOT RULES DEVICE [WORD…]` in a sandbox. RULES are JSON, DEVICE is `cpu`
+or `cuda`. With the WORDs before it a task's own program runs without network, unless the sandbox has none. Imports
+torch first and then says one empty line. Only answers are written to what was its standard output; whatever a library
+prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tourney_ray.core.evaluations import MOST_WORDS, Question, Reply, Trouble
+from tourney_ray.core.evaluations import MOST_WORDS, Device, Question, Reply, Trouble
 from tourney_ray.core.rules import Rules
 from tourney_ray.errors import PlatformFault
 from tourney_ray.evaluation.worker import WarmEvaluator
 
 
-def main(root: Path, rules: Rules, launch: Sequence[str], questions: BinaryIO) -> None:
+def main(root: Path, rules: Rules, device: Device, launch: Sequence[str], questions: BinaryIO) -> None:
     """Answer every line of `questions`; what is no fault of the platform's ends the process."""
     answers = os.dup(1)
     os.dup2(2, 1)
-    evaluator = WarmEvaluator(root, lambda program: [*launch, *program], rules)
+    evaluator = WarmEvaluator(root, lambda program: [*launch, *program], rules, device)
     _say(answers, b"")
     for line in questions:
         reply = answer(evaluator, Question.model_validate_json(line))
@@ -54,4 +55,5 @@ def _say(descriptor: int, line: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Rules.model_validate_json(sys.argv[2]), sys.argv[3:], sys.stdin.buffer)
+    device: Device = "cuda" if sys.argv[3] == "cuda" else "cpu"
+    main(Path(sys.argv[1]), Rules.model_validate_json(sys.argv[2]), device, sys.argv[4:], sys.stdin.buffer)

@@ -58,7 +58,8 @@ def _randoms(seed: bytes, prompt: int, sample: int) -> torch.Tensor:
     """Shape (NEW_TOKENS,): the numbers in [0, 1) that one completion is drawn with."""
     digest = hashlib.sha256(seed + f"|{prompt}|{sample}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.rand(NEW_TOKENS, generator=generator, dtype=torch.float64)
+    drawn = torch.rand(NEW_TOKENS, generator=generator, dtype=torch.float64, device="cpu")
+    return drawn.to(torch.get_default_device())
 
 
 def _complete(

@@ -14,7 +14,9 @@ import tokenizers
 import torch
 import transformers
 
+from tourney_ray.core.evaluations import Device
 from tourney_ray.core.models import Evaluated
+from tourney_ray.errors import EvaluatorCrashed
 from tourney_ray.evaluation.base_model import ATTENTION, BaseModel
 from tourney_ray.evaluation.checkpoint import load, scan
 from tourney_ray.evaluation.weights import difference, lent
@@ -44,9 +46,23 @@ def score(base: BaseModel, measure: Measure, checkpoint: Path, batch: int = BATC
     )
 
 
-def set_threads() -> None:
-    """One thread: more are slower on small models and change the last digits."""
+def set_up(device: Device) -> None:
+    """Compute on that device from now on, in the whole process, so that the same checkpoint gives the same number.
+
+    One thread: more are slower on small models and change the last digits. On a GPU, fp32 in full and no kernel that
+    adds in another order each time. Raises `EvaluatorCrashed` where torch cannot use one.
+    """
     torch.set_num_threads(1)
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise EvaluatorCrashed(
+            f"evaluations are to be computed on a GPU, and torch {torch.__version__} can use none here",
+            "install torch for this machine's CUDA; `nvidia-smi` shows its GPUs",
+        )
+    torch.backends.fp32_precision = "ieee"
+    torch.use_deterministic_algorithms(True)
+    torch.set_default_device(device)
 
 
 def environment(batch: int = BATCH) -> dict[str, str]:
@@ -56,10 +72,15 @@ def environment(batch: int = BATCH) -> dict[str, str]:
         "attention": ATTENTION,
         "batch": str(batch),
         "threads": str(torch.get_num_threads()),
-        "device": "cpu",
+        "device": _device(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__,
     }
+
+
+def _device() -> str:
+    where = torch.get_default_device()
+    return where.type if where.type == "cpu" else f"{where.type}: {torch.cuda.get_device_name(where)}"

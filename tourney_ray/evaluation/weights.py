@@ -46,8 +46,8 @@ def read_tensor(name: str, stored: StoredTensor) -> torch.Tensor:
             raise CheckpointInvalid(f"{shown(stored.path.name)} ends inside of tensor {shown(name)}")
     if not values:
         return torch.empty(stored.shape)
-    tensor = torch.frombuffer(values, dtype=DTYPES[stored.dtype]).reshape(stored.shape).to(torch.float32)
-    return finite(name, tensor)
+    tensor = torch.frombuffer(values, dtype=DTYPES[stored.dtype]).reshape(stored.shape)
+    return finite(name, tensor.to(torch.get_default_device(), torch.float32))
 
 
 def finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ def difference(tuned: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tenso
         moved += _squared_norm(end.float() - start.float())
         length += _squared_norm(start.float())
         digest.update(f"{name} {list(end.shape)}\n".encode())
-        digest.update(end.contiguous().view(torch.int16).numpy().data)
+        digest.update(end.contiguous().view(torch.int16).cpu().numpy().data)
     return Difference(_ratio(math.sqrt(moved), math.sqrt(length)), digest.hexdigest())
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tourney_ray.core.evaluations import Device
 from tourney_ray.core.models import Evaluated, TaskData, TaskType
 from tourney_ray.core.rules import Rules
 from tourney_ray.errors import (
@@ -37,13 +38,16 @@ class WarmEvaluator:
     """Evaluates one checkpoint after the other, holding the last base model and its last tasks.
 
     Relative task paths are under `root`. `launch` says how a task's own programs (reward functions) are started without
-    network; without it, tasks that bring some are `EvaluatorCrashed`.
+    network; without it, tasks that bring some are `EvaluatorCrashed`. It computes on the `device`.
     """
 
-    def __init__(self, root: Path, launch: Launcher | None = None, rules: Rules | None = None) -> None:
+    def __init__(
+        self, root: Path, launch: Launcher | None = None, rules: Rules | None = None, device: Device = "cpu"
+    ) -> None:
         from tourney_ray.evaluation import scoring
 
         self._scoring = scoring
+        self._device: Device = device
         self._root = root
         self._launch = launch
         self._text_guided_share = (rules or Rules()).image_text_guided_share
@@ -76,7 +80,7 @@ class WarmEvaluator:
         Whether it is `kept`, that is in the store of artifacts, which shares its files with the folder by hard links.
         """
         started = time.perf_counter()
-        self._scoring.set_threads()
+        self._scoring.set_up(self._device)
         score = self._prepared(kind, base, test)
         try:
             if not kept:

@@ -23,6 +23,7 @@ from tourney_ray.effects.engine.containers import Container, Containers
 from tourney_ray.effects.engine.ending import Ending, Stopped, failure, not_started
 from tourney_ray.effects.engine.etc_files import write_etc
 from tourney_ray.effects.engine.events import Feed
+from tourney_ray.effects.engine.gpu_claims import GpuClaims
 from tourney_ray.effects.engine.gpus import choose, node_lock, taken_by
 from tourney_ray.effects.engine.labels import OurLabels, labels_of
 from tourney_ray.effects.engine.options import Limits, Mounts, asks_for_strict, effective, run_options
@@ -132,10 +133,10 @@ class ContainerTrainer:
             return self._containers.create(run_options(spec, facts, limits, spec.image_id, strict, labels, mounts))
 
     def _labels(self, spec: TrainingSpec, place: Place) -> OurLabels:
-        """With GPUs that no container has; raises `EngineDown` where not enough are free."""
-        holders = taken_by(
-            self._containers.holding(), labels_of(spec, place.node, place.driver, ()), self._limits.devices
-        )
+        """With GPUs that nobody has; raises `EngineDown` where not enough are free."""
+        devices, gpu_type = self._limits.devices, spec.gpu_requirement.gpu_type
+        holders = taken_by(self._containers.holding(), labels_of(spec, place.node, place.driver, ()), devices)
+        holders |= GpuClaims(self._work, place.node, gpu_type, devices).holders()
         indices = choose(spec.gpu_requirement.gpus, place.gpus, place.indices, holders.keys(), holders)
         return labels_of(spec, place.node, place.driver, indices)
 

@@ -49,12 +49,13 @@ def redraw(
     pipeline: Pipeline, latents: torch.Tensor, noise: torch.Tensor, prompt: Prompt, empty: Prompt
 ) -> torch.Tensor:
     """Latents drawn anew from `latents` (1, c, h, w) under `noise` (n, c, h, w). `empty` plays no part: one pass."""
-    scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
     patches = noise.shape[-1] * noise.shape[-2] // PATCH**2
-    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / STEPS, STEPS), mu=_bend(scheduler.config, patches))
+    with torch.device("cpu"):  # where it keeps its tables
+        scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / STEPS, STEPS), mu=_bend(scheduler.config, patches))
     begin = int(max(STEPS - STEPS * DENOISE, 0))
     scheduler.set_begin_index(begin)
-    steps = scheduler.timesteps[begin:]
+    steps = scheduler.timesteps[begin:].to(noise.device)
     current = scheduler.scale_noise(latents.expand_as(noise), steps[:1].repeat(len(noise)), noise)
     for step in steps:
         answer = _ask(pipeline, current, (step / 1000).expand(len(noise)), prompt, GUIDANCE)

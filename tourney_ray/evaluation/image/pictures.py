@@ -52,13 +52,14 @@ def pixels_of(pair: Pair, long_side: int, multiple: int) -> torch.Tensor:
         )
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     values = np.asarray(image.crop((left, top, left + width, top + height)), dtype=np.float32) / 255
-    return torch.from_numpy(values).permute(2, 0, 1).unsqueeze(0).contiguous()
+    return torch.from_numpy(values).permute(2, 0, 1).unsqueeze(0).contiguous().to(torch.get_default_device())
 
 
 def noise_of(seed: bytes, index: int, shape: Sequence[int]) -> tuple[torch.Tensor, tuple[float, ...]]:
     """Noise of shape (DRAWS, *shape) and the moments of the picture at `index`, by the task's seed."""
     digest = hashlib.sha256(b"picture|" + index.to_bytes(8, "big") + b"|" + seed).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    moments = (torch.arange(DRAWS) + torch.rand(DRAWS, generator=generator, dtype=torch.float64)) / DRAWS
-    noise = torch.stack([torch.randn(tuple(shape), generator=generator) for _ in range(DRAWS)])
-    return noise, tuple(min(moment, 1 - 1e-6) for moment in moments.tolist())
+    with torch.device("cpu"):  # the same numbers on any device
+        moments = (torch.arange(DRAWS) + torch.rand(DRAWS, generator=generator, dtype=torch.float64)) / DRAWS
+        noise = torch.stack([torch.randn(tuple(shape), generator=generator) for _ in range(DRAWS)])
+    return noise.to(torch.get_default_device()), tuple(min(moment, 1 - 1e-6) for moment in moments.tolist())

@@ -76,7 +76,10 @@ class Pipeline:
 
 
 def load_base(folder: Path) -> Pipeline:
-    """The pipeline in `folder`; raises `NotFound` or `ConfigError` when there is none that is usable."""
+    """The pipeline in `folder`, fp32, on torch's default device.
+
+    Raises `NotFound` or `ConfigError` when there is none that is usable.
+    """
     if not (folder / INDEX).is_file():
         raise NotFound(f"no image pipeline in {folder}: it has no {INDEX}", HINT)
     forbid_kernels()
@@ -85,15 +88,16 @@ def load_base(folder: Path) -> Pipeline:
     try:
         index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         model_type = _model_type(index)
-        denoiser = _denoiser(folder, model_type)
-        vae = _complete(diffusers.AutoencoderKL, folder / "vae")
-        encoders = (_encoder(folder, model_type, 0), _encoder(folder, model_type, 1))
-        scheduler = _scheduler(folder, index, model_type)
+        with torch.device("cpu"):  # elsewhere transformers hands them to accelerate
+            denoiser = _denoiser(folder, model_type)
+            vae = _complete(diffusers.AutoencoderKL, folder / "vae")
+            encoders = (_encoder(folder, model_type, 0), _encoder(folder, model_type, 1))
+            scheduler = _scheduler(folder, index, model_type)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         raise ConfigError(f"the image pipeline in {folder} cannot be loaded: {error}", HINT) from error
     models = {DENOISERS[model_type]: denoiser, **dict(zip(ENCODERS, (one.model for one in encoders), strict=True))}
     for model in (*models.values(), vae):
-        model.eval().requires_grad_(False)
+        model.eval().requires_grad_(False).to(torch.get_default_device())
     return Pipeline(
         model_type, denoiser, vae, encoders, scheduler, _places(model_type, models), lora_names(model_type, models)
     )

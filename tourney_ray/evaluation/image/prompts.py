@@ -45,4 +45,4 @@ def _tokens(encoder: TextEncoder, caption: str, most: int | None = None) -> torc
     found: Any = encoder.tokenizer(
         caption, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
-    return found.input_ids
+    return found.input_ids.to(torch.get_default_device())

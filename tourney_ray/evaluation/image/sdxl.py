@@ -38,7 +38,7 @@ def objective(
 
     Shapes: latents (1, c, h, w), noise (n, c, h, w), moments (n,) of the scheduler's training steps; result (n,).
     """
-    levels = pipeline.scheduler.alphas_cumprod
+    levels = pipeline.scheduler.alphas_cumprod.to(noise.device)
     steps = torch.tensor([int(moment * len(levels)) for moment in moments])
     signal, spread = (levels[steps] ** 0.5).view(-1, 1, 1, 1), ((1 - levels[steps]) ** 0.5).view(-1, 1, 1, 1)
     target = _target(pipeline, latents, noise, signal, spread)
@@ -50,13 +50,13 @@ def redraw(
     pipeline: Pipeline, latents: torch.Tensor, noise: torch.Tensor, prompt: Prompt, empty: Prompt
 ) -> torch.Tensor:
     """Latents drawn anew from `latents` (1, c, h, w) under `noise` (n, c, h, w), guided by `prompt` against `empty`."""
-    scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.device("cpu"):  # where it keeps its tables
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # diffusers with numpy 2
+        scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         scheduler.set_timesteps(STEPS)
     begin = STEPS - min(int(STEPS * DENOISE), STEPS)
     scheduler.set_begin_index(begin)
-    steps = scheduler.timesteps[begin:]
+    steps = scheduler.timesteps[begin:].to(noise.device)
     current = scheduler.add_noise(latents.expand_as(noise), noise, steps[:1].repeat(len(noise)))
     for step in steps:
         seen = scheduler.scale_model_input(current, step)

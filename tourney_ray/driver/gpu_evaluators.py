@@ -1,0 +1,92 @@
+"""Evaluators that hold a GPU each: made where the plan seats an evaluation, and given up once it has no other there.
+
+A GPU that stands still is dearer than the ten seconds that a new evaluator takes. Guarantee: one that may hold a GPU
+is either asked something or about to be ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tourney_ray.config import Settings
+from tourney_ray.core.commands import Evaluate
+from tourney_ray.core.evaluations import NotEvaluated
+from tourney_ray.core.leases import Seat
+from tourney_ray.core.models import Evaluated
+from tourney_ray.driver.evaluator_worker import EvaluatorWorker
+from tourney_ray.driver.faults import fault
+from tourney_ray.driver.gpu_claims import Gpu
+from tourney_ray.driver.tasks import FromHead
+
+log = logging.getLogger(__name__)
+
+UNFIT_S = 60.0
+"""How long nothing is evaluated on a node after its evaluator could not tell."""
+
+NEXT_S = 0.5
+"""How long an evaluator waits for the plan to seat another evaluation on its GPU."""
+
+
+class GpuEvaluators:
+    """Makes them, asks them, and ends them; which GPU is free for whom, the plan knows."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._gpus: dict[Seat, int] = {}
+        """How many GPUs of a type each live node has."""
+        self._idle = defaultdict[Seat, list[Any]](list)
+        self._unfit_until: dict[str, float] = {}
+
+    def see(self, found: Sequence[Mapping[str, Any]]) -> None:
+        """Take note of the live nodes, as Ray tells of them; a lost one's evaluators are lost with it."""
+        self._gpus = {
+            (str(node["NodeID"]), kind): int(count) for node in found for kind, count in node["Resources"].items()
+        }
+        for gone in self._idle.keys() - self._gpus.keys():
+            del self._idle[gone]
+
+    def unfit(self) -> list[str]:
+        """Nodes on which nothing is evaluated for now."""
+        return [node for node, until in self._unfit_until.items() if until > self._clock()]
+
+    async def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | NotEvaluated:
+        """What an evaluator on the GPU that the plan gave to the command says; raises `RayError` when it is lost."""
+        seat = command.node or "", command.gpu_type
+        evaluator = self._idle[seat].pop() if self._idle[seat] else self._made(seat)
+        try:
+            head = FromHead(self._settings, command.task_id)
+            said: Evaluated | NotEvaluated = await evaluator.evaluate.remote(command, seed, head)
+        except RayError as error:
+            log.warning("the evaluator on %s is lost: %s", seat[0], fault(error)[1])
+            self._doubt(seat)
+            raise
+        self._idle[seat].append(evaluator)
+        asyncio.get_running_loop().call_later(NEXT_S, self._end_if_idle, seat, evaluator)
+        if isinstance(said, NotEvaluated) and not said.died:
+            self._doubt(seat)
+        return said
+
+    def _made(self, seat: Seat) -> Any:
+        node, kind = seat
+        where = NodeAffinitySchedulingStrategy(node, soft=False)
+        held = {"num_cpus": 0, "num_gpus": 1, "resources": {kind: 1}}
+        actor = ray.remote(EvaluatorWorker).options(max_restarts=0, scheduling_strategy=where, **held)
+        return actor.remote(self._settings, Gpu(node, kind, self._gpus.get(seat, 1)))
+
+    def _end_if_idle(self, seat: Seat, evaluator: Any) -> None:
+        """Let go of it, unless it was asked again: Ray ends an actor that nobody knows any more."""
+        if evaluator in self._idle[seat]:
+            self._idle[seat].remove(evaluator)
+
+    def _doubt(self, seat: Seat) -> None:
+        self._unfit_until[seat[0]] = self._clock() + UNFIT_S
