@@ -84,7 +84,7 @@ def swept(cluster: LocalCluster, run: Run, tmp_path_factory: pytest.TempPathFact
 def test_the_tournament_has_lost_nothing(swept: Swept) -> None:
     assert swept.document["champion"]
     assert {a["blame"] for a in swept.document["attempts"] if a["status"] != "success"} <= {"miner"}
-    assert swept.sweeps >= 2
+    assert swept.sweeps >= 1
     assert swept.nodes == 2
 
 

@@ -202,7 +202,7 @@ MUTANTS = (
     _mutant("lease freed early", "An attempt that is over holds no GPUs.", lease_freed_early, TRUTH),
     _mutant("lost node frees", "The leases of a lost node end with it.", lost_node_frees_leases, TRUTH),
     _mutant("over is free", "GPUs of an attempt that is over are given away.", over_is_free, "invariant 1"),
-    _mutant("lost is there", "Attempts are placed on lost nodes.", lost_is_there, "invariant 1"),
+    _mutant("lost is there", "Attempts are placed on lost nodes.", lost_is_there, TRUTH),
     _mutant("one attempt more", "Three failures end a training.", one_attempt_more, "invariant 4", CALM),
     _mutant("gives up", "One fault of the platform ends a training.", platform_gives_up_at_once, COMPARISON),
     _mutant("terms differ", "One entrant of a task has half the hours.", terms_differ, "invariant 6", CALM),
