@@ -21,6 +21,7 @@ from tourney_ray.driver.evaluator_worker import EvaluatorWorker
 from tourney_ray.driver.folders import artifact_store, carried_folder
 from tourney_ray.driver.stage import placed, task_cache
 from tourney_ray.effects.manifest import PREFIX
+from tourney_ray.effects.provenance import Left, keep, provenance_of
 
 SEED = bytes(32)
 SECRET = b'[{"instruct": "what no trainer may see"}]'
@@ -51,9 +52,13 @@ class Head:
     settings: Settings
     asked: list[list[str]] = field(default_factory=list[list[str]])
 
-    def send(self, paths: Sequence[str]) -> Iterator[bytes]:
+    def files(self, paths: Sequence[str]) -> Iterator[bytes]:
         self.asked.append(list(paths))
         return work.sent_data(self.settings, paths)
+
+    def objects(self, record: str) -> Iterator[bytes]:
+        self.asked.append([record])
+        return work.sent_objects(self.settings, record)
 
 
 @pytest.fixture
@@ -82,8 +87,8 @@ def test_where_the_operators_files_are_nothing_is_copied(
     head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Asked()
-    monkeypatch.setattr(module, "evaluator", lambda _: asked)
-    EvaluatorWorker(head.settings).evaluate(at(head.settings, tmp_path), SEED, head.send)
+    monkeypatch.setattr(module, "evaluator", lambda _, on_gpu: asked)
+    EvaluatorWorker(head.settings).evaluate(at(head.settings, tmp_path), SEED, head)
     data = head.settings.data
     (given,) = asked.data
     assert (given.model_path, given.test_path) == (str(data / DATA.model_path), str(data / DATA.test_path))
@@ -95,10 +100,10 @@ def test_elsewhere_they_are_brought_once(
     head: Head, far: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Asked()
-    monkeypatch.setattr(module, "evaluator", lambda _: asked)
+    monkeypatch.setattr(module, "evaluator", lambda _, on_gpu: asked)
     worker = EvaluatorWorker(far)
     for _ in range(2):
-        assert isinstance(worker.evaluate(at(far, tmp_path), SEED, head.send), Evaluated)
+        assert isinstance(worker.evaluate(at(far, tmp_path), SEED, head), Evaluated)
     assert head.asked == [["data/models/org--tiny", "data/tests/task-1_test.json"]]
     first, again = asked.data
     assert first == again
@@ -108,15 +113,28 @@ def test_elsewhere_they_are_brought_once(
     assert first.dataset_path == DATA.dataset_path
 
 
+def test_a_checkpoint_that_lies_elsewhere_is_brought_from_the_head_once(
+    head: Head, far: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "evaluator", lambda _, on_gpu: Asked())
+    command, store = at(head.settings, tmp_path), artifact_store(head.settings)
+    left = Left(output=command.checkpoint.removeprefix(PREFIX))
+    record = PREFIX + keep(store, provenance_of(training_spec(DATA)).model_copy(update={"left": left}))
+    for _ in range(2):
+        said = EvaluatorWorker(far).evaluate(replace(command, record=record), SEED, head)
+        assert isinstance(said, Evaluated)
+    assert head.asked.count([record]) == 1
+
+
 def test_a_model_that_came_for_the_trainings_is_not_brought_again(head: Head, far: Settings) -> None:
-    placed(far, [DATA.model_path, DATA.dataset_path], head.send)
-    placed(far, [DATA.model_path, DATA.test_path], head.send)
+    placed(far, [DATA.model_path, DATA.dataset_path], head.files)
+    placed(far, [DATA.model_path, DATA.test_path], head.files)
     assert head.asked[1:] == [["data/tests/task-1_test.json"]]
 
 
 def test_no_trainers_cache_ever_holds_what_was_brought_for_an_evaluator(head: Head, far: Settings) -> None:
-    placed(far, [DATA.model_path, DATA.dataset_path], head.send)
-    (_, rows) = placed(far, [DATA.model_path, DATA.test_path], head.send)
+    placed(far, [DATA.model_path, DATA.dataset_path], head.files)
+    (_, rows) = placed(far, [DATA.model_path, DATA.test_path], head.files)
     cache = task_cache(far).place(training_spec(DATA))
     assert rows.read_bytes() == SECRET
     assert not rows.is_relative_to(cache)
@@ -129,7 +147,7 @@ def test_no_trainers_cache_ever_holds_what_was_brought_for_an_evaluator(head: He
 def test_what_the_head_does_not_have_is_named(head: Head, far: Settings, tmp_path: Path) -> None:
     (head.settings.data / DATA.test_path).unlink()
     with contextlib.closing(EvaluatorWorker(far)) as worker:
-        said = worker.evaluate(at(far, tmp_path), SEED, head.send)
+        said = worker.evaluate(at(far, tmp_path), SEED, head)
     assert isinstance(said, NotEvaluated)
     assert not said.died
     assert "does not hold data/tests/task-1_test.json" in said.reason
@@ -139,7 +157,7 @@ def test_the_evaluator_says_why_it_could_not_tell(head: Head) -> None:
     absent = replace(COMMAND, checkpoint=f"sha256:{'a' * 64}")
     gone = replace(COMMAND, checkpoint="checkpoints/gone")
     with contextlib.closing(EvaluatorWorker(head.settings)) as worker:
-        said = [worker.evaluate(command, SEED, head.send) for command in (gone, absent)]
+        said = [worker.evaluate(command, SEED, head) for command in (gone, absent)]
     assert all(isinstance(one, NotEvaluated) and not one.died and not one.no_sandbox for one in said)
     reasons = [one.reason for one in said if isinstance(one, NotEvaluated)]
     assert "no checkpoint at 'checkpoints/gone'" in reasons[0]

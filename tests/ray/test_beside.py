@@ -27,13 +27,14 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 FILES = Path(__file__).parents[1] / "fixtures" / "evaluation"
 SCRIPT = """
 import asyncio, json, os, sys, time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Some
 from tourney_ray.config import Settings
 from tourney_ray.core.commands import Evaluate
 from tourney_ray.core.models import TaskData, TaskType
 from tourney_ray.core.nodes import Node
-from tourney_ray.driver import client, evaluators
+from tourney_ray.driver import client, evaluators, gpu_evaluators
 from tourney_ray.driver.evaluator_worker import EvaluatorWorker
 
 address, settings, data, checkpoint, far_state = sys.argv[1:]
@@ -50,24 +51,29 @@ with client.connection(address):
     (far,) = found
 
     class OnItsOwnDisk(EvaluatorWorker):
-        def __init__(self, settings):
+        def __init__(self, settings, *gpu):
             away = ray.get_runtime_context().get_node_id() == far
-            super().__init__(settings.model_copy(update={"state": Path(far_state)}) if away else settings)
+            super().__init__(settings.model_copy(update={"state": Path(far_state)}) if away else settings, *gpu)
 
-    evaluators.EvaluatorWorker = OnItsOwnDisk
-    training = Some(attempts=(Some(attempt_id="a", node=far),))
-    state = Some(
-        tournaments={"t": Some(tasks={"task-1": Some(trainings={"m00": training})})},
-        nodes={far: Node(far, {"A100": 2})},
-        leases={},
-    )
-    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", checkpoint, data, 1, 0)
+    evaluators.EvaluatorWorker = gpu_evaluators.EvaluatorWorker = OnItsOwnDisk
+    state = Some(nodes={far: Node(far, {"A100": 2})}, leases={})
+    where = {"trained_on": far, "gpu_type": "A100"}
+    command = Evaluate("t", "task-1", TaskType.INSTRUCT, "m00", "a", checkpoint, data, 1, 0, **where)
     evaluating = evaluators.Evaluators(settings, lambda: state, lambda: now)
     evaluating.see(ray.nodes())
+
+    on_gpus = gpu_evaluators.GpuEvaluators(settings)
+    on_gpus.see(ray.nodes())
 
     def process(where):
         actor = evaluating._actors[where]
         return ray.get(actor.__ray_call__.remote(lambda _: (os.getpid(), ray.get_runtime_context().get_node_id())))
+
+    def on_a_gpu():
+        (actor,) = on_gpus._idle[far, "A100"]
+        node = lambda: ray.get_runtime_context().get_node_id()
+        seen = lambda _: (os.environ["CUDA_VISIBLE_DEVICES"], ray.get_gpu_ids(), node())
+        return ray.get(actor.__ray_call__.remote(seen))
 
     async def main():
         global now
@@ -84,6 +90,13 @@ with client.connection(address):
         now += evaluators.UNFIT_S
         said["again"] = json.loads((await evaluating.evaluate(command, bytes(32), ())).model_dump_json())
         said["ran again"] = process(far)
+        seated = replace(command, node=far)
+        said["on a gpu"] = json.loads((await on_gpus.evaluate(seated, bytes(32))).model_dump_json())
+        said["sees"] = on_a_gpu()
+        until = time.monotonic() + 20
+        while ray.available_resources().get("A100") != ray.cluster_resources()["A100"]:
+            assert time.monotonic() < until, "its GPU is still held"
+            await asyncio.sleep(0.2)
         return said
 
     answers = asyncio.run(main())
@@ -98,7 +111,7 @@ def settings(tmp_path: Path, need: Callable[[str], str]) -> Settings:
     settings = Settings(
         state=tmp_path / "head",
         registry=Registry(miners=tmp_path / "miners.json"),
-        sandbox=Sandbox(kind="bubblewrap"),
+        sandbox=Sandbox(kind="bubblewrap", devices="none"),
         evaluation=Evaluation(mem_gib=2.0, deadline_hours=0.1, cpus=0.5),
     )
     shutil.copytree(FILES / "base", settings.data / "models" / "base")
@@ -119,7 +132,7 @@ def data(settings: Settings) -> TaskData:
     )
 
 
-def test_a_checkpoint_gets_the_same_number_beside_it_and_on_the_head(
+def test_a_checkpoint_gets_the_same_number_beside_it_on_a_gpu_of_its_own_and_on_the_head(
     cluster: LocalCluster, settings: Settings, data: TaskData, tmp_path: Path
 ) -> None:
     far = settings.model_copy(update={"state": tmp_path / "far"})
@@ -130,7 +143,7 @@ def test_a_checkpoint_gets_the_same_number_beside_it_and_on_the_head(
     expected = json.loads((FILES / "expected.json").read_text())["instruct_full"]["value"]
     assert beside["value"] == pytest.approx(expected, abs=1e-5)
     assert beside["environment"] == head["environment"]
-    for one in (head, again):
+    for one in (head, again, said["on a gpu"]):
         assert [one[name] for name in ("value", "per_row", "digest", "distance")] == [
             beside[name] for name in ("value", "per_row", "digest", "distance")
         ]
@@ -138,6 +151,8 @@ def test_a_checkpoint_gets_the_same_number_beside_it_and_on_the_head(
     assert node == new_node == said["far"] != head_node
     assert len({pid, head_pid, new_pid}) == 3
     assert said["killed"] == "ActorDiedError"
+    visible, held, there = said["sees"]
+    assert ([visible], there) == ([str(index) for index in held], said["far"])
     carried = carried_folder(far) / "data"
     assert (carried / data.test_path).read_bytes() == (settings.data / data.test_path).read_bytes()
     assert {path.name for path in carried.iterdir()} == {"models", "tests"}

@@ -60,7 +60,8 @@ def set_up(device: Device) -> None:
             f"evaluations are to be computed on a GPU, and torch {torch.__version__} can use none here",
             "install torch for this machine's CUDA; `nvidia-smi` shows its GPUs",
         )
-    torch.backends.fp32_precision = "ieee"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     torch.use_deterministic_algorithms(True)
     torch.set_default_device(device)
 
