@@ -51,14 +51,17 @@ class _Desk:
         self._none = False
         """Whether there is no room any more for the rank at hand."""
         self._busy = ""
-        """Why those of the rank at hand wait that are not first in line."""
+        """Why those of the rank at hand wait that are not first in line: from then on nothing but staging is left."""
+        self._most = 0
+        """How many trainings of the rank at hand can be staged at a time."""
 
     def admit(self, alike: Sequence[Sequence[Request]]) -> None:
         """Decide about all requests of one rank, in their order, until those behind can only wait."""
         self._misses, self._none, self._busy = 0, False, ""
         for i, requests in enumerate(alike):
             for j, request in enumerate(requests):
-                if not self._served(request):
+                served = self._queued(request) if self._busy else self._served(request)
+                if not served:
                     self._let_wait(request, [requests[j + 1 :], *alike[i + 1 :]])
                     return
 
@@ -122,12 +125,21 @@ class _Desk:
         elif not self._shelves.needed:
             return False
         else:
-            self._busy = self._busy or self._why(request)
-            self._placed.reasons[request.key] = self._busy
+            self._busy = self._why(request)
+            return self._queued(request)
         kept = self._room.kept_for(request)
         if lies and (kept is None or kept.node in lies):
             self._shelves.count(request, lies)
             return self._shelves.needed
+        self._ahead.append(request)
+        return self._missed(request)
+
+    def _queued(self, request: Request) -> bool:
+        """Let it wait behind the first in line: it only counts where it is staged, or is to be staged ahead."""
+        self._placed.reasons[request.key] = self._busy
+        if lies := self._shelves.lies(request):
+            self._shelves.count(request, lies)
+            return True
         self._ahead.append(request)
         return self._missed(request)
 
@@ -151,8 +163,10 @@ class _Desk:
 
     def _missed(self, request: Request) -> bool:
         """Whether to look further: what is staged is at the queue's head, and the rest only waits for places."""
+        if not self._misses:
+            self._most = self._shelves.most(self._room.open_to(request.requirement))
         self._misses += 1
-        return self._misses <= self._shelves.most(self._room.open_to(request.requirement))
+        return self._misses <= self._most
 
     def _roomy(self, request: Request) -> Sequence[str]:
         if self._none or self._full:

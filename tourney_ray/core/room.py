@@ -54,6 +54,7 @@ class Room:
             self._free[seat] = self._free.get(seat, 0) - 1
         self._gpus = {node.node_id: node.gpus for node in state.nodes.values() if node.lost_at is None}
         self._suitable: dict[GpuRequirement, list[str]] = {}
+        self._open: dict[GpuRequirement, Sequence[str]] = {}
         self._roomy: dict[GpuRequirement, list[str]] = {}
         """Those of them that are narrow enough and have room, whoever they are kept for."""
         self._kept: dict[str, Kept] = {}
@@ -69,6 +70,11 @@ class Room:
 
     def open_to(self, need: GpuRequirement) -> Sequence[str]:
         """Those of them that it may have: none that is larger than one that could be launched instead."""
+        if need not in self._open:
+            self._open[need] = self._narrow_enough(need)
+        return self._open[need]
+
+    def _narrow_enough(self, need: GpuRequirement) -> Sequence[str]:
         kind, types = need.gpu_type, self._cluster.launchable or ()
         least = min((gpus for k, gpus in types if k == kind and gpus >= need.gpus), default=None)
         nodes = self.suitable(need)
