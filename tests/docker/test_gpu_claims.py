@@ -38,9 +38,7 @@ def evaluator(bench: Bench, dockerd: PrivateEngine) -> Generator[Callable[[], tu
 
         def start() -> tuple[int, Evaluator]:
             pipe = subprocess.PIPE
-            process = opened.enter_context(
-                subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, text=True)
-            )
+            process = opened.enter_context(subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, text=True))
             opened.callback(process.kill)
             assert process.stdout
             return int(process.stdout.readline()), process

@@ -66,6 +66,13 @@ class Lab:
     async def ask(self, node: str = A) -> Evaluated | NotEvaluated:
         return await self.evaluators.evaluate(on(node), SEED)
 
+    async def ask_at_once(self, *nodes: str) -> list[Evaluated | NotEvaluated]:
+        self.go_on.clear()
+        asked = [asyncio.create_task(self.ask(node)) for node in nodes]
+        await asyncio.sleep(0)
+        self.go_on.set()
+        return await asyncio.gather(*asked)
+
 
 @pytest.fixture
 async def lab(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Lab:
@@ -73,13 +80,9 @@ async def lab(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 
 async def test_each_evaluation_has_an_evaluator_with_a_gpu_of_its_own(lab: Lab) -> None:
-    lab.go_on.clear()
-    asked = [asyncio.create_task(lab.ask(node)) for node in (A, A, B)]
-    await asyncio.sleep(0)
+    assert await lab.ask_at_once(A, A, B) == [MEASURED] * 3
     assert lab.made == [Gpu(A, "H100", 8), Gpu(A, "H100", 8), Gpu(B, "H100", 8)]
     assert lab.held == [{"num_cpus": 0, "num_gpus": 1, "resources": {"H100": 1}, "max_restarts": 0}] * 3
-    lab.go_on.set()
-    assert await asyncio.gather(*asked) == [MEASURED] * 3
 
 
 async def test_the_next_one_there_takes_over_an_evaluator_that_is_warm(
@@ -88,11 +91,22 @@ async def test_the_next_one_there_takes_over_an_evaluator_that_is_warm(
     for _ in range(2):
         await lab.ask()
     assert len(lab.made) == 1
-    monkeypatch.setattr(module, "NEXT_S", 0.0)
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
     await lab.ask()
     await let_timers_run()
     await lab.ask()
     assert len(lab.made) == 2
+
+
+async def test_an_idle_one_gives_way_to_what_starts_there(lab: Lab) -> None:
+    await lab.ask_at_once(A, A, B)
+    lab.evaluators.give_way((A, "H100"), 1)
+    await lab.ask_at_once(A, A, B)
+    assert len(lab.made) == 4
+    lab.evaluators.give_way((A, "H100"), 8)
+    lab.evaluators.give_way((A, "A100"), 1)
+    await lab.ask_at_once(A, B)
+    assert len(lab.made) == 5
 
 
 async def let_timers_run() -> None:

@@ -41,6 +41,14 @@ allow_file = true
 max_trainers = 2
 """
 
+ON_GPUS = """\
+[sandbox]
+devices = "none"
+[evaluation]
+gpu = true
+"""
+"""Evaluations hold GPUs, which are counted only."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -92,7 +100,7 @@ def held(cluster: LocalCluster, run: Run, tmp_path_factory: pytest.TempPathFacto
         (folder / "transfers.json").write_text(json.dumps(transfers))
         champion = sample_key(base.name, "hotkey")
         settings = settings_text(champion, base)
-        (folder / "tournament.toml").write_text(settings)
+        (folder / "tournament.toml").write_text(settings + ON_GPUS)
         killed = _submit_and_kill(cluster, folder)
         again = run("tourney", "run", str(folder / "tournament.toml"), "--address", cluster.address, "--json")
         assert again.returncode == 0, again.stderr

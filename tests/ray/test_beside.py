@@ -93,6 +93,7 @@ with client.connection(address):
         seated = replace(command, node=far)
         said["on a gpu"] = json.loads((await on_gpus.evaluate(seated, bytes(32))).model_dump_json())
         said["sees"] = on_a_gpu()
+        on_gpus.give_way((far, "A100"), 1)
         until = time.monotonic() + 20
         while ray.available_resources().get("A100") != ray.cluster_resources()["A100"]:
             assert time.monotonic() < until, "its GPU is still held"

@@ -225,8 +225,7 @@ class RayDispatcher:
         node = self._state().nodes.get(command.node)
         if node is None:
             raise NodeLost("its node is not there any more")
-        if not self._settings.evaluation.gpu:
-            self._evaluators.warm_up(command.node)
+        self._make_ready(command)
         reporter = Reporter(self._settings.name, self._namespace, command.command_id)
         arguments = self._settings, command, node.gpus[command.spec.gpu_requirement.gpu_type], reporter
         for _ in range(WATCHERS - 1):
@@ -234,6 +233,14 @@ class RayDispatcher:
                 return await self._watcher(command).remote(*arguments)
             log.warning("the watcher of %s died: another one takes over", command.spec.attempt_id)
         return await self._watcher(command).remote(*arguments)
+
+    def _make_ready(self, command: Train) -> None:
+        """Have an evaluator that is warm by its end; where evaluators hold GPUs, have the training's free."""
+        if self._settings.evaluation.gpu:
+            needs = command.spec.gpu_requirement
+            self._gpu_evaluators.give_way((command.node, needs.gpu_type), needs.gpus)
+        else:
+            self._evaluators.warm_up(command.node)
 
     def _watcher(self, command: Train) -> Any:
         return on_node(train, command.command_id, command.node, **self._held(command))

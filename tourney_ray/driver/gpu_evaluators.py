@@ -1,7 +1,6 @@
-"""Evaluators that hold a GPU each: made where the plan seats an evaluation, and given up once it has no other there.
+"""Evaluators that hold a GPU each: made where the plan seats an evaluation, and kept warm while nobody wants the GPU.
 
-A GPU that stands still is dearer than the ten seconds that a new evaluator takes. Guarantee: one that may hold a GPU
-is either asked something or about to be ended.
+Guarantee: one that is asked nothing gives way to whatever starts on its node.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ log = logging.getLogger(__name__)
 UNFIT_S = 60.0
 """How long nothing is evaluated on a node after its evaluator could not tell."""
 
-NEXT_S = 0.5
-"""How long an evaluator waits for the plan to seat another evaluation on its GPU."""
+IDLE_S = 30.0
+"""How long an evaluator waits for the plan to seat another evaluation there, as long as nobody else wants its GPU."""
 
 
 class GpuEvaluators:
@@ -59,6 +58,10 @@ class GpuEvaluators:
         """Nodes on which nothing is evaluated for now."""
         return [node for node, until in self._unfit_until.items() if until > self._clock()]
 
+    def give_way(self, seat: Seat, gpus: int) -> None:
+        """End as many idle evaluators on that node as there may have to be for a training that starts now."""
+        del self._idle[seat][:gpus]  # Ray ends an actor that nobody knows any more
+
     async def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | NotEvaluated:
         """What an evaluator on the GPU that the plan gave to the command says; raises `RayError` when it is lost."""
         seat = command.node or "", command.gpu_type
@@ -71,7 +74,7 @@ class GpuEvaluators:
             self._doubt(seat)
             raise
         self._idle[seat].append(evaluator)
-        asyncio.get_running_loop().call_later(NEXT_S, self._end_if_idle, seat, evaluator)
+        asyncio.get_running_loop().call_later(IDLE_S, self._end_if_idle, seat, evaluator)
         if isinstance(said, NotEvaluated) and not said.died:
             self._doubt(seat)
         return said
@@ -84,7 +87,7 @@ class GpuEvaluators:
         return actor.remote(self._settings, Gpu(node, kind, self._gpus.get(seat, 1)))
 
     def _end_if_idle(self, seat: Seat, evaluator: Any) -> None:
-        """Let go of it, unless it was asked again: Ray ends an actor that nobody knows any more."""
+        """Let go of it, unless it was asked again."""
         if evaluator in self._idle[seat]:
             self._idle[seat].remove(evaluator)
 
