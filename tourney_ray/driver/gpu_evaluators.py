@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -43,7 +43,8 @@ class GpuEvaluators:
         self._clock = clock
         self._gpus: dict[Seat, int] = {}
         """How many GPUs of a type each live node has."""
-        self._idle = defaultdict[Seat, list[Any]](list)
+        self._idle = defaultdict[Seat, dict[Any, asyncio.TimerHandle]](dict)
+        """Evaluators that are asked nothing, and when they are given up."""
         self._unfit_until: dict[str, float] = {}
 
     def see(self, found: Sequence[Mapping[str, Any]]) -> None:
@@ -52,6 +53,7 @@ class GpuEvaluators:
             (str(node["NodeID"]), kind): int(count) for node in found for kind, count in node["Resources"].items()
         }
         for gone in self._idle.keys() - self._gpus.keys():
+            self._let_go(gone, list(self._idle[gone]))
             del self._idle[gone]
 
     def unfit(self) -> list[str]:
@@ -60,12 +62,13 @@ class GpuEvaluators:
 
     def give_way(self, seat: Seat, gpus: int) -> None:
         """End as many idle evaluators on that node as there may have to be for a training that starts now."""
-        del self._idle[seat][:gpus]  # Ray ends an actor that nobody knows any more
+        self._let_go(seat, list(self._idle[seat])[:gpus])
 
     async def evaluate(self, command: Evaluate, seed: bytes) -> Evaluated | NotEvaluated:
         """What an evaluator on the GPU that the plan gave to the command says; raises `RayError` when it is lost."""
         seat = command.node or "", command.gpu_type
-        evaluator = self._idle[seat].pop() if self._idle[seat] else self._made(seat)
+        evaluator = next(iter(self._idle[seat]), None) or self._made(seat)
+        self._let_go(seat, [evaluator])
         try:
             head = FromHead(self._settings, command.task_id)
             said: Evaluated | NotEvaluated = await evaluator.evaluate.remote(command, seed, head)
@@ -73,8 +76,8 @@ class GpuEvaluators:
             log.warning("the evaluator on %s is lost: %s", seat[0], fault(error)[1])
             self._doubt(seat)
             raise
-        self._idle[seat].append(evaluator)
-        asyncio.get_running_loop().call_later(IDLE_S, self._end_if_idle, seat, evaluator)
+        later = asyncio.get_running_loop().call_later(IDLE_S, self._let_go, seat, [evaluator])
+        self._idle[seat][evaluator] = later
         if isinstance(said, NotEvaluated) and not said.died:
             self._doubt(seat)
         return said
@@ -86,10 +89,11 @@ class GpuEvaluators:
         actor = ray.remote(EvaluatorWorker).options(max_restarts=0, scheduling_strategy=where, **held)
         return actor.remote(self._settings, Gpu(node, kind, self._gpus.get(seat, 1)))
 
-    def _end_if_idle(self, seat: Seat, evaluator: Any) -> None:
-        """Let go of it, unless it was asked again."""
-        if evaluator in self._idle[seat]:
-            self._idle[seat].remove(evaluator)
+    def _let_go(self, seat: Seat, evaluators: Iterable[Any]) -> None:
+        """Count them among the idle no more: Ray ends an actor that nobody knows, a cancelled timer included."""
+        for evaluator in evaluators:
+            if later := self._idle[seat].pop(evaluator, None):
+                later.cancel()
 
     def _doubt(self, seat: Seat) -> None:
         self._unfit_until[seat[0]] = self._clock() + UNFIT_S
