@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?=
 OUT ?=
 ARGS ?=
-WHOLE := tests/docker tests/ray tests/cli tests/notebooks tests/test_benchmarks.py
+WHOLE := tests/docker tests/ray tests/cli tests/notebooks
 
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
