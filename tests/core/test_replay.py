@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta, timezone
 
 import pytest
 
-from tests.builders import START, credit, entries, offer
+from tests.builders import START, credit, entries, offer, play
 from tourney_ray.core.chain import Entry, chain, entry_hash
-from tourney_ray.core.events import EntrantRefused, TransferCredited
+from tourney_ray.core.events import EntrantRefused, TournamentCreated, TransferCredited
 from tourney_ray.core.replay import follow, judged, read_fact
+from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference, IllegalTransition
 
@@ -27,6 +29,26 @@ def test_entries_that_follow_give_their_facts() -> None:
     assert read_fact(None, FIRST) == credit("a")
     assert read_fact(FIRST, SECOND) == credit("b")
     assert follow(State(), credit("a"), FIRST).balances == {"c-a": 10**9}
+
+
+def created_by_an_older_version() -> Entry:
+    """The first entry of a journal whose rules know nothing of a field that came later."""
+    fact = next(fact for fact, _ in play(8).facts if isinstance(fact, TournamentCreated))
+    return rehashed(chain(None, fact, START), body=fact.model_dump_json(exclude={"rules": {"image_text_guided_share"}}))
+
+
+def test_what_an_older_version_did_not_know_has_its_default() -> None:
+    fact = read_fact(None, created_by_an_older_version())
+    assert isinstance(fact, TournamentCreated)
+    assert fact.rules.image_text_guided_share == Rules().image_text_guided_share
+
+
+def test_an_older_body_is_held_to_its_form_all_the_same() -> None:
+    older = created_by_an_older_version()
+    turned = json.dumps(dict(reversed(json.loads(older.body).items())), separators=(",", ":"))
+    for body in (turned, older.body.replace(":", ": ", 1)):
+        with pytest.raises(AuditDifference, match="its body says things twice or in another form"):
+            read_fact(None, rehashed(older, body=body))
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,17 @@ def read_fact(previous: Entry | None, entry: Entry) -> Fact:
         raise refusal(entry, f"its body is no fact: {spell(error)}") from error
     if fact.kind != entry.kind:
         raise refusal(entry, f"its body is a {fact.kind}")
-    if fact.model_dump_json() != entry.body:
+    if entry.body not in (fact.model_dump_json(), as_older(fact)):
         raise refusal(entry, "its body says things twice or in another form")
     return fact
+
+
+def as_older(fact: Fact) -> str:
+    """The body of a fact as a version wrote it that did not know yet what the body leaves out.
+
+    What is added to a fact, or to the rules in it, has a default that means what was the case before.
+    """
+    return fact.model_dump_json(exclude_unset=True)
 
 
 def follow(state: State, fact: Fact, entry: Entry) -> State:
