@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tourney_ray.core.models import GpuRequirement, TaskData, TaskType, TrainingSpec
+from tourney_ray.effects.ran import Ran
 
 SMALL_RULES = """\
 [base_contestants.text]
@@ -62,3 +63,17 @@ def tiny_task_data(**changes: Any) -> TaskData:
         "sequence_len": 256,
     }
     return TaskData(**(fields | changes))
+
+
+RAN = Ran(
+    epoch=1,
+    seconds=1.0,
+    exit_code=0,
+    oom_killed=False,
+    container_id="c",
+    image_id="i",
+    gpu_indices=(0,),
+    started_at=None,
+    finished_at=None,
+)
+"""A training in a container that went well."""

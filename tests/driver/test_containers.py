@@ -7,25 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders_training import tiny_task_data, training_spec
+from tests.builders_training import RAN, tiny_task_data, training_spec
 from tourney_ray.config import Settings
 from tourney_ray.driver import work
 from tourney_ray.driver.containers import provenance_of_run
 from tourney_ray.driver.stage import placed, task_cache
 from tourney_ray.effects.provenance import model_digest
-from tourney_ray.effects.ran import Ran
 
-RAN = Ran(
-    epoch=1,
-    seconds=1.0,
-    exit_code=0,
-    oom_killed=False,
-    container_id="c",
-    image_id="i",
-    gpu_indices=(0,),
-    started_at=None,
-    finished_at=None,
-)
 DATA = tiny_task_data(dataset_sha256=hashlib.sha256(b"[]").hexdigest())
 
 

@@ -13,6 +13,7 @@ import pytest
 from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
 
 from tests.builders import START
+from tests.builders_training import RAN
 from tests.driver.scripted import OpenRig, trains
 from tests.driver.test_capacity import MACHINES
 from tourney_ray.config import ClusterChoice, Sandbox, Settings
@@ -27,24 +28,12 @@ from tourney_ray.driver import dispatch, surroundings, tasks, work
 from tourney_ray.driver.dispatch import RETRY_S, RayDispatcher
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import train_ended
-from tourney_ray.effects.ran import Ran
 from tourney_ray.errors import EngineDown
 
 NODE = "0b" * 28
 LOST = Failed(blame=Blame.PLATFORM, kind="engine_down", reason="process 7 of a training cannot be ended")
 CRASHED = Failed(blame=Blame.MINER, kind="crashed", reason="exit status 1")
 TRAINED = Trained(checkpoint="out", seconds=1.0)
-RAN = Ran(
-    epoch=1,
-    seconds=1.0,
-    exit_code=0,
-    oom_killed=False,
-    container_id="c",
-    image_id="i",
-    gpu_indices=(0,),
-    started_at=None,
-    finished_at=None,
-)
 
 
 class Task:

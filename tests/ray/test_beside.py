@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.builders_training import tiny_task_data
+from tests.ray.asking import ask
 from tourney_ray.config import Evaluation, Registry, Sandbox, Settings
 from tourney_ray.core.dataset_types import InstructDatasetType
 from tourney_ray.core.models import TaskData
@@ -139,7 +136,7 @@ def test_a_checkpoint_gets_the_same_number_beside_it_on_a_gpu_of_its_own_and_on_
     far = settings.model_copy(update={"state": tmp_path / "far"})
     for one in (settings, far):
         digest = artifact_store(one).put_folder(FILES / "instruct_full")
-    said = _ask(cluster, settings.model_dump_json(), data.model_dump_json(), PREFIX + digest, str(far.state))
+    said = ask(cluster, SCRIPT, settings.model_dump_json(), data.model_dump_json(), PREFIX + digest, str(far.state))
     beside, head, again = said["beside"], said["at the head"], said["again"]
     expected = json.loads((FILES / "expected.json").read_text())["instruct_full"]["value"]
     assert beside["value"] == pytest.approx(expected, abs=1e-5)
@@ -159,11 +156,3 @@ def test_a_checkpoint_gets_the_same_number_beside_it_on_a_gpu_of_its_own_and_on_
     assert {path.name for path in carried.iterdir()} == {"models", "tests"}
     assert not any(carried_folder(settings).iterdir())
     assert not (far.data / "tests").exists()
-
-
-def _ask(cluster: LocalCluster, *given: str) -> dict[str, Any]:
-    command = [sys.executable, "-c", SCRIPT, cluster.address, *given]
-    environment = os.environ | cluster.environment
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)

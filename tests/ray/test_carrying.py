@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.builders_training import tiny_task_data, training_spec
+from tests.ray.asking import ask
 from tourney_ray.config import Registry, Sandbox, Settings
 from tourney_ray.driver.cluster import LocalCluster
 from tourney_ray.driver.folders import artifact_store
@@ -79,7 +75,7 @@ def test_what_a_node_lacks_arrives_and_what_nobody_has_is_named(
     here = tmp_path / "here"
     here.mkdir()
     given = [settings.model_dump_json(), spec.model_dump_json(), record, str(here)]
-    told = _ask(cluster, *given)
+    told = ask(cluster, SCRIPT, *given)
     assert (here / "data" / spec.data.model_path / "weights").read_bytes() == WEIGHTS
     assert any(path.read_bytes() == WEIGHTS for path in (here / "kept").rglob("*") if path.is_file())
     assert told["missing"].startswith("inputs_missing: its files cannot be brought from the head")
@@ -87,11 +83,3 @@ def test_what_a_node_lacks_arrives_and_what_nobody_has_is_named(
     assert told["no engine"].startswith("platform_fault: its image cannot be brought from")
     assert "nobody.sock" in told["no engine"]
     assert told["no node"] is None
-
-
-def _ask(cluster: LocalCluster, *given: str) -> dict[str, Any]:
-    command = [sys.executable, "-c", SCRIPT, cluster.address, *given]
-    environment = os.environ | cluster.environment
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
