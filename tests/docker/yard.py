@@ -39,7 +39,9 @@ class Yard:
         written = {dockerfile_at("text"): dockerfile.encode()} if dockerfile is not None else {}
         for name, content in (written | dict(files or {})).items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes(content)
+            fresh = self.folder / os.urandom(8).hex()
+            fresh.write_bytes(content)
+            fresh.replace(source / name)  # whoever builds the same tree at the same time reads all of it
         return build_image(self.engine, "text", tree, source, self.log(tree), limits)
 
     def tree(self) -> str:
