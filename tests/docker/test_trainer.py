@@ -101,6 +101,18 @@ def test_whoever_comes_later_takes_the_same_container_over(bench: Bench) -> None
     assert again == one.result()
 
 
+def test_one_that_was_killed_before_anybody_listened_has_not_failed_by_itself(bench: Bench) -> None:
+    spec = bench.spec(bench.image(WAITING))
+    bench.stage(spec)
+    container = bench.start(spec)
+    bench.engine.client.api.kill(container.container_id)
+    bench.engine.client.containers.get(container.container_id).wait()
+    ran = bench.trainer().train(spec, bench.place(), Heard())
+    assert isinstance(ran, Ran)
+    assert ran.failed is not None
+    assert (ran.failed.blame, ran.failed.kind) == (Blame.PLATFORM, "stopped_by_hand")
+
+
 def test_a_container_that_ended_while_nobody_watched(bench: Bench) -> None:
     spec = bench.spec(bench.image(SAVING + "(output / 'model').write_text('x')"))
     bench.stage(spec)

@@ -72,6 +72,12 @@ def test_a_signal_of_somebody_else_is_remembered() -> None:
     assert watched([CRASHED], ["kill", "die"]).outsider
 
 
+def test_a_signal_is_heard_of_also_when_the_end_is_seen_first() -> None:
+    assert watched([CRASHED], ["listening", "kill", "die"]).outsider
+    assert not watched([CRASHED], ["listening", "die", "kill"]).outsider
+    assert not watched([CRASHED], ["listening"]).outsider
+
+
 def test_an_end_while_the_engine_was_away_is_known_as_one() -> None:
     assert watched([RUNS, CRASHED], ["listening", "lost", "lost", "listening"]).outage
 

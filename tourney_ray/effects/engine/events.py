@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -28,11 +29,13 @@ AGAIN_S = 0.5
 class Feed:
     """A context: the events of one container, in order, each as the engine's word for it: `start`, `kill`, `die`, ….
 
-    `listening` and `lost` are its own words: whether it hears anything.
+    Those `since` a moment come as well, as far as the engine remembers: it keeps a few hundred. `listening` and `lost`
+    are its own words: whether it hears anything.
     """
 
-    def __init__(self, engine: Engine, container_id: str) -> None:
+    def __init__(self, engine: Engine, container_id: str, since: datetime | None = None) -> None:
         self._engine = engine
+        self._since = since
         self._container_id = container_id
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -77,7 +80,8 @@ class Feed:
         """Pass on what one connection says until it breaks or is closed."""
         with contextlib.closing(self._engine.stream_client()) as client:
             wanted = {"type": "container", "container": self._container_id}
-            stream: Any = client.api.events(filters=wanted, decode=True)
+            since = int(self._since.timestamp()) if self._since else None
+            stream: Any = client.api.events(since=since, filters=wanted, decode=True)
             with self._lock:
                 self._stream = stream
                 if self._closed.is_set():

@@ -177,7 +177,7 @@ class ContainerTrainer:
             return None
 
         deadline = begun.started_s + spec.hours_to_complete * 3600
-        with Feed(self._engine, container.container_id) as feed:
+        with Feed(self._engine, container.container_id, container.started_at) as feed:
             return Watch(self._containers, container.container_id, deadline, look, self._limits).to_the_end(feed)
 
     def _gone(

@@ -22,6 +22,9 @@ ENGINE_PATIENCE_S = 300.0
 AWAY_S = 5.0
 """How long to wait for a word of an engine that is away; it is tried more often than that."""
 
+WORDS_S = 2.0
+"""How long to wait for what was said of a container's end, where that is seen first."""
+
 OVERRUN_S = 60.0
 """How late a container may be found past its deadline; later, its training was unfair to the others."""
 
@@ -58,7 +61,7 @@ class Watch:
         self._look = look
         self._late_s = time.monotonic() - deadline
         self._next_look = time.monotonic() + limits.look_s
-        self._outsider = self._away = self._was_away = False
+        self._outsider = self._away = self._was_away = self._heard_its_end = False
 
     def to_the_end(self, feed: Feed) -> Watched:
         """Watch until the container has ended. Raises `EngineDown` when it can be neither seen nor stopped."""
@@ -72,6 +75,8 @@ class Watch:
                 self._need_patience()
                 continue
             if container is None or not container.runs:
+                if container and container.exit_code:
+                    self._hear_out(feed)
                 return Watched(container, self._stopped_by_another(), self._outsider, self._was_away, 0.0)
             self._was_away = False
             if reason:
@@ -96,6 +101,15 @@ class Watch:
             elif event is None or event in ("listening", "die", "destroy"):
                 return
 
+    def _hear_out(self, feed: Feed) -> None:
+        """Take in what happened before its end: who was killed by hand must not count as having failed by itself."""
+        until = time.monotonic() + WORDS_S
+        while not (self._heard_its_end or self._was_away or self._outsider):
+            event = feed.next(until - time.monotonic())
+            if event is None:
+                return
+            self._note(event)
+
     def _note(self, event: str) -> None:
         if event == "lost":
             self._away = self._was_away = True
@@ -103,6 +117,8 @@ class Watch:
             self._away = False
         elif event == "kill":
             self._outsider = True
+        elif event == "die":
+            self._heard_its_end = True
 
     def _need_patience(self) -> None:
         """Nothing can be stopped without an engine; raise `EngineDown` once that has lasted for too long."""
