@@ -13,10 +13,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from lab.traces import NODE_GPUS, Job
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.layout import Layout
+from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.placement import place
-from tourney_ray.core.queueing import Request
+from tourney_ray.core.queueing import Line, Request
+from tourney_ray.core.staging import put
 from tourney_ray.core.state import State
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,6 +67,11 @@ def god(jobs: Sequence[Job], nodes: int) -> float:
     return _greedy(jobs, nodes, pick, polls=True)
 
 
+def _request(job: Job) -> Request:
+    """What a job asks for; each is a task of its own."""
+    return Request(job.key, job.requirement, job.limit, START, task_id=job.key)
+
+
 def _best_fit(jobs: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | None:
     for job in jobs:
         if fits := [node for node, gpus in free.items() if gpus >= job.gpus]:
@@ -102,14 +109,15 @@ class _Ours:
         default_factory=list[tuple[float, int, Callable[[], None]]]
     )
     leases: dict[str, Lease] = field(default_factory=dict[str, Lease])
-    staged: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
-    staging: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    staged: dict[str, Staged] = field(default_factory=dict[str, Staged])
+    staging: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
 
     def __post_init__(self) -> None:
         self._order = count()
         self._machines = {f"n{i:02d}": Node(f"n{i:02d}", {"H100": NODE_GPUS}) for i in range(self.nodes)}
         self._by_key = {job.key: job for job in self.jobs}
-        self._waiting = {job.key: [Request(job.key, job.requirement, job.limit, START)] for job in self.jobs}
+        self._waiting = {job.key: Line.of(_request(job)) for job in self.jobs}
+        self._layout = Layout()
 
     def play(self) -> float:
         """The end of the last training."""
@@ -124,10 +132,12 @@ class _Ours:
     def _decide(self) -> None:
         state, now = self._state(), START + timedelta(hours=self.now)
         cluster = Cluster(staged=self.staged, staging=self.staging)
-        placed = place(self._waiting.values(), state, cluster, now)
+        self._layout = Layout(self._layout.known)
+        placed = place(self._waiting.values(), state, cluster, now, self._layout)
         for key, node in placed.stagings.items():
-            if node not in self.staging.get(key, ()):
-                self.staging.setdefault(key, []).append(node)
+            begun = self.staging.setdefault(key, {key: []})[key]
+            if node not in begun:
+                begun.append(node)
                 job = self._by_key[key]
                 staging = job.downloads + (0.0 if job.is_built or key in self.staged else job.builds)
                 self._after(staging, lambda key=key, node=node: self._lies(key, node))
@@ -141,8 +151,8 @@ class _Ours:
         self._after(job.runs + MOMENT, lambda: self.leases.pop(job.key))
 
     def _lies(self, key: str, node: str) -> None:
-        self.staging[key].remove(node)
-        self.staged.setdefault(key, {})[node] = ""
+        self.staging[key][key].remove(node)
+        self.staged[key] = put(self.staged.get(key, {}), key, node, "")
 
     def _after(self, hours: float, event: Callable[[], object]) -> None:
         heapq.heappush(self.events, (self.now + hours, next(self._order), lambda: (event(), None)[1]))

@@ -41,6 +41,7 @@ from tourney_ray.core.plan import Plan, plan
 from tourney_ray.core.preparation import prepared_from_history, task_request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import Agenda
+from tourney_ray.core.staging import put
 from tourney_ray.core.state import Reign, Task, Tournament
 from tourney_ray.driver import outcomes
 
@@ -216,9 +217,9 @@ class Arena:
             return
         if c.image is None:
             self.stage.record(image_built(c))
-        key, image = f"{c.spec.task_id}.{c.spec.hotkey}", self.tournament.images[c.spec.hotkey]
+        task_id, image = c.spec.task_id, self.tournament.images[c.spec.hotkey]
         staged = dict(self.cluster.staged or {})
-        staged[key] = {**staged.get(key, {}), c.node: image.image_id}
+        staged[task_id] = put(staged.get(task_id, {}), f"{task_id}.{c.spec.hotkey}", c.node, image.image_id)
         self.cluster = replace(self.cluster, staged=staged)
 
     def _train(self, c: Train) -> None:

@@ -15,7 +15,7 @@ from tourney_ray.core.leases import Cluster, Seat
 from tourney_ray.core.models import GpuRequirement, TaskType, TournamentType
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.placement import place
-from tourney_ray.core.queueing import Request
+from tourney_ray.core.queueing import Line, Request
 from tourney_ray.core.room import EVALUATION, LEEWAY
 from tourney_ray.core.state import State
 
@@ -137,13 +137,13 @@ def test_what_it_holds_is_expected_back_when_a_node_is_kept() -> None:
     need = Request("wide", GpuRequirement.H100_8X, 1.0)
     state = State(nodes={"a": NODES["a"]})
     cluster = Cluster(seats={"evaluate/x": ("a", "H100"), "evaluate/y": ("c", "A100")})
-    waits = place([[need]], state, cluster, NOW).waits
+    waits = place([Line.of(need)], state, cluster, NOW).waits
     at = f"{NOW + EVALUATION:%F %T}"
     assert waits["wide"].endswith(f"a is kept for it, free at {at} UTC at the latest, behind evaluate/x")
     narrow = Request(
         "narrow", GpuRequirement.H100_1X, (EVALUATION - LEEWAY - timedelta(minutes=1)) / timedelta(hours=1)
     )
-    assert place([[need], [narrow]], state, cluster, NOW).nodes == {"narrow": "a"}
+    assert place([Line.of(need), Line.of(narrow)], state, cluster, NOW).nodes == {"narrow": "a"}
 
 
 def test_images_are_evaluated_on_what_they_are_trained_on() -> None:

@@ -41,9 +41,15 @@ def test_what_is_asked_for_keeps_the_tasks_order() -> None:
                     work = monitor_training_tasks(t.tournament_id, task, at, at, known.get(task.task_id))
                     known[task.task_id] = work
                     fresh = monitor_training_tasks(t.tournament_id, task, at, at)
-                    assert list(work.requests) == list(fresh.requests)
+                    assert asked(work) == asked(fresh)
                     assert (work.commands, work.waits, work.wakes) == (fresh.commands, fresh.waits, fresh.wakes)
+                    assert (work.holding, work.wake_at) == (fresh.holding, fresh.wake_at)
     assert known
+
+
+def asked(work: TaskWork) -> list[str]:
+    """Who asks for GPUs, in that order."""
+    return list(work.line.by_key) if work.line else []
 
 
 def begun() -> tuple[Task, datetime]:

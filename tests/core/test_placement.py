@@ -18,7 +18,7 @@ from tourney_ray.core.leases import Cluster, lease_runs
 from tourney_ray.core.models import GpuRequirement, TournamentType
 from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.placement import place
-from tourney_ray.core.queueing import Placed, Request
+from tourney_ray.core.queueing import Line, Placed, Request
 from tourney_ray.core.room import LEEWAY
 from tourney_ray.core.state import State
 
@@ -69,9 +69,9 @@ def test_ended_attempts_give_their_gpus_back():
     assert leased(arena.stage.state) == {}
 
 
-def alone(*requests: Request) -> list[list[Request]]:
-    """Each of a task of its own."""
-    return [[request] for request in requests]
+def alone(*requests: Request) -> list[Line]:
+    """Each in a line of its own."""
+    return [Line.of(request) for request in requests]
 
 
 def placed(requests: list[Request], cluster: Cluster, held: int = 0) -> Placed:

@@ -11,15 +11,15 @@ from hypothesis import given, strategies as st
 
 from tests.builders import START as NOW, miners
 from tests.core.arena import Arena
-from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, busy, holding, nodes, seen
+from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, alone, busy, holding, nodes, seen
 from tourney_ray.core.commands import Stage as StageCommand
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.placement import place
 from tourney_ray.core.plan import Planner
 from tourney_ray.core.queueing import Placed, Request
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.staging import places
+from tourney_ray.core.staging import places, put
 
 DOWN = "its engine does not answer"
 
@@ -39,17 +39,17 @@ def on(cluster: Cluster, *pairs: str, held: int = 0, unfit: str = "") -> tuple[C
     return replace(cluster, staged=staged, unfit={unfit: DOWN} if unfit else {}), held
 
 
-def lying(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, str]]:
-    """What lies where, of those that need no image."""
-    staged: dict[str, dict[str, str]] = {}
+def lying(pairs: Iterable[tuple[str, str]]) -> dict[str, Staged]:
+    """What lies where, of trainings that need no image and belong to no task."""
+    staged: Staged = {}
     for key, node in pairs:
-        staged.setdefault(key, {})[node] = ""
-    return staged
+        staged = put(staged, key, node, "")
+    return {"": staged}
 
 
 def placed(requests: list[Request], where: tuple[Cluster, int]) -> Placed:
     cluster, held = where
-    return place([[r] for r in requests], busy(cluster_of_leases(cluster), held), cluster, NOW)
+    return place(alone(*requests), busy(cluster_of_leases(cluster), held), cluster, NOW)
 
 
 def cluster_of_leases(cluster: Cluster) -> Cluster:
@@ -74,34 +74,34 @@ def test_what_is_staged_elsewhere_is_staged_where_there_is_room():
 def test_room_is_kept_for_what_is_being_staged():
     cluster, _ = on(nodes(n1=4), "small@n1")
     requests = [Request("large", FOUR, 6), Request("small", TWO, 1)]
-    found = place([[r] for r in requests], seen(cluster), cluster, NOW)
+    found = place(alone(*requests), seen(cluster), cluster, NOW)
     assert (found.nodes, found.stagings) == ({}, {"large": "n1"})
     assert found.waits["small"].startswith("needs 2×H100 on one node: n1 is kept for it, free at 2026-01-01 06:02:00")
 
 
 def test_what_is_on_a_node_that_is_gone_is_nowhere():
     cluster = replace(nodes(n1=1), staged=lying([("a", "n9")]))
-    assert place([built("a")], seen(cluster), cluster, NOW).stagings == {"a": "n1"}
+    assert place(alone(*built("a")), seen(cluster), cluster, NOW).stagings == {"a": "n1"}
 
 
 def test_what_has_begun_goes_on_where_it_is():
     cluster, _ = on(nodes(n1=8, n2=4))
-    assert place([built("a")], seen(cluster), cluster, NOW).stagings == {"a": "n2"}
-    under_way = replace(cluster, staging={"a": ["n1"]})
-    assert place([built("a")], seen(cluster), under_way, NOW).stagings == {"a": "n1"}
+    assert place(alone(*built("a")), seen(cluster), cluster, NOW).stagings == {"a": "n2"}
+    under_way = replace(cluster, staging={"": {"a": ["n1"]}})
+    assert place(alone(*built("a")), seen(cluster), under_way, NOW).stagings == {"a": "n1"}
 
 
 def test_what_has_begun_elsewhere_goes_on_there_though_room_is_here():
     cluster, held = on(nodes(n1=1, n2=2), held=1)
-    under_way = replace(cluster, staging={"a": ["n1"]})
+    under_way = replace(cluster, staging={"": {"a": ["n1"]}})
     found = placed(built("a", "b"), (under_way, held))
     assert found.stagings == {"a": "n1", "b": "n2"}
 
 
 def test_who_is_first_in_line_waits_for_a_place_on_the_node_that_is_kept():
     cluster, running = nodes(n1=2, n2=1), [(NOW + timedelta(hours=1), Request("running", TWO, 1))]
-    cluster = replace(cluster, staged={}, staging={"b": ["n1"], "c": ["n1"]})
-    requests = [[Request("b", ONE, 2)], [Request("c", ONE, 2)], [Request("a", TWO, 1)]]
+    cluster = replace(cluster, staged={}, staging={"": {"b": ["n1"], "c": ["n1"]}})
+    requests = alone(Request("b", ONE, 2), Request("c", ONE, 2), Request("a", TWO, 1))
     found = place(requests, holding(cluster, running), cluster, NOW)
     assert found.stagings == {"b": "n1", "c": "n1"}
     assert "n1 is kept for it" in found.waits["a"]
@@ -212,8 +212,8 @@ def test_each_starts_where_it_is_staged_or_says_why_not(
         Request(f"r{i}", requirement, hours, entrant=None if hotkey == " " else ("t", hotkey))
         for i, (requirement, hours, hotkey, _) in enumerate(wanted)
     ]
-    found = place([[r] for r in requests], seen(cluster), cluster, NOW)
-    assert found == place([[r] for r in requests], seen(cluster), cluster, NOW)
+    found = place(alone(*requests), seen(cluster), cluster, NOW)
+    assert found == place(alone(*requests), seen(cluster), cluster, NOW)
     assert sorted([*found.nodes, *found.waits]) == sorted(r.key for r in requests)
     assert all(found.waits.values())
     assert set(found.stagings) <= set(found.waits)

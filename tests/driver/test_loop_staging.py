@@ -10,6 +10,7 @@ from tourney_ray.core.commands import Stage, Train
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed
 from tourney_ray.core.nodes import Node
+from tourney_ray.core.staging import put
 from tourney_ray.driver.loop import Outcome
 from tourney_ray.driver.outcomes import staging_failed
 
@@ -25,9 +26,10 @@ def stages(r: Rig) -> bool:
 def place(r: Rig, *commands: Stage) -> None:
     """What was to be staged lies there from now on."""
     cluster = r.dispatcher.nodes
-    staged = {key: dict(nodes) for key, nodes in (cluster.staged or {}).items()}
+    staged = dict(cluster.staged or {})
     for c in commands:
-        staged.setdefault(f"{c.spec.task_id}.{c.spec.hotkey}", {})[c.node] = built(c).image_id
+        task_id = c.spec.task_id
+        staged[task_id] = put(staged.get(task_id, {}), f"{task_id}.{c.spec.hotkey}", c.node, built(c).image_id)
     r.dispatcher.nodes = replace(cluster, staged=staged)
 
 

@@ -100,9 +100,9 @@ async def test_what_was_staged_is_there_with_the_image_that_it_has(desk: Desk) -
     (built,) = await desk.run(command, staged(command))
     assert isinstance(built, e.ImageBuilt)
     assert (built.image_id, built.node, built.base_images) == (f"sha256:{'1' * 64}", command.node, ("sha256:base",))
-    assert desk.stagings.there() == {key(command): {command.node: f"sha256:{'1' * 64}"}}
+    assert desk.stagings.there() == {command.spec.task_id: {key(command): {command.node: f"sha256:{'1' * 64}"}}}
     await desk.run(command, staged(command, "2"))
-    assert desk.stagings.there() == {key(command): {command.node: f"sha256:{'2' * 64}"}}
+    assert desk.stagings.there() == {command.spec.task_id: {key(command): {command.node: f"sha256:{'2' * 64}"}}}
 
 
 async def test_nothing_is_remembered_of_a_tournament_that_is_over(desk: Desk) -> None:
@@ -158,7 +158,7 @@ async def test_what_was_staged_is_doubted_when_the_platform_fails_its_attempt(
     desk.stagings.doubt(train, UNBUILT)
     assert desk.stagings.there(), "a miner's failure says nothing of the node"
     desk.stagings.doubt(train, failed)
-    assert desk.stagings.there() == {key(command): {}}
+    assert desk.stagings.there() == {command.spec.task_id: {key(command): {}}}
     assert (command.node in desk.stagings.unfit()) is unfit
 
 

@@ -110,7 +110,7 @@ def wake_up_forgotten(patch: pytest.MonkeyPatch) -> None:
 
     def monitor(*given: Any) -> TaskWork:
         work = honest(*given)
-        work.wakes.clear()
+        work.wake_at = None
         return work
 
     patch.setattr(planning, "monitor_training_tasks", monitor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,9 +11,10 @@ import pytest
 
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
 from tourney_ray.core import placement
+from tourney_ray.core.layout import Layout
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Blame, Failed
-from tourney_ray.core.queueing import Placed, Request
+from tourney_ray.core.queueing import Line, Placed, Request
 from tourney_ray.core.staging import Shelves
 from tourney_ray.core.state import State, Training
 from tourney_ray.driver.outcomes import staging_failed
@@ -49,8 +50,8 @@ def failed_build_costs_both(patch: pytest.MonkeyPatch) -> None:
 def leased_before_staged(patch: pytest.MonkeyPatch) -> None:
     honest = placement.place
 
-    def place(queue: Iterable[Sequence[Request]], state: State, cluster: Cluster, now: datetime) -> Placed:
-        return honest(queue, state, replace(cluster, staged=None), now)
+    def place(queue: Iterable[Line], state: State, cluster: Cluster, now: datetime, layout: Layout) -> Placed:
+        return honest(queue, state, replace(cluster, staged=None), now, layout)
 
     everywhere(patch, honest, place)
 

@@ -13,11 +13,11 @@ import pytest
 from tests.simulation.planting import ALL_FAULTS, CALM, COMPARISON, TRUTH, Mutant, deaf, everywhere
 from tourney_ray.core import events as e, leases, placement, plan as planning, settle, trainings
 from tourney_ray.core.commands import Train
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.models import AttemptStatus, Blame, TrainingSpec, TrainingStatus
 from tourney_ray.core.nodes import Lease
 from tourney_ray.core.open_tasks import TaskWork
-from tourney_ray.core.queueing import Request
+from tourney_ray.core.queueing import Line, Request
 from tourney_ray.core.retry import after_failure
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import State, Task, Tournament, Training
@@ -37,9 +37,9 @@ def double_start(patch: pytest.MonkeyPatch) -> None:
         work = honest(t, task, since, now)
         for training in task.trainings.values():
             if training.status is TrainingStatus.TRAINING and len(training.attempts) == 1:
-                entrant = t, training.hotkey
-                request = Request(training.key, task.gpu_requirement, task.hours, since, 2, entrant, training)
-                work.requests[training.hotkey] = request
+                need, entrant = task.gpu_requirement, (t, training.hotkey)
+                request = Request(training.key, need, task.hours, since, 2, task.task_id, entrant, training)
+                work.line = Line({**(work.line.by_key if work.line else {}), training.key: request})
         return work
 
     patch.setattr(planning, "monitor_training_tasks", again)
@@ -84,16 +84,17 @@ def lost_is_there(patch: pytest.MonkeyPatch) -> None:
 
 def _believed_staged(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:
     """Let what is staged be placed as the state is wrongly seen, as if lost nodes kept all that they had."""
-    honest, told, place = VirtualDispatcher.cluster, dict[str, dict[str, str]](), placement.place
+    honest, told, place = VirtualDispatcher.cluster, dict[str, Staged](), placement.place
 
     def cluster(self: VirtualDispatcher) -> Cluster:
         found = honest(self)
-        for key, nodes in (found.staged or {}).items():
-            told.setdefault(key, {}).update(nodes)
+        for task_id, staged in (found.staged or {}).items():
+            before = told.get(task_id, {})
+            told[task_id] = {**before, **{key: {**before.get(key, {}), **nodes} for key, nodes in staged.items()}}
         return replace(found, staged=told)
 
     patch.setattr(VirtualDispatcher, "cluster", cluster)
-    everywhere(patch, place, lambda queue, state, cluster, now: place(queue, seen(state), cluster, now))
+    everywhere(patch, place, lambda queue, state, *more: place(queue, seen(state), *more))
 
 
 def _room(patch: pytest.MonkeyPatch, seen: Callable[[State], State]) -> None:

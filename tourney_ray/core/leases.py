@@ -18,6 +18,10 @@ Seat = tuple[str, str]
 """A node and a type of its GPUs, one of which an evaluation holds."""
 
 
+Staged = Mapping[str, Mapping[str, str]]
+"""Where data and images of a task's trainings lie: by training, by node, the image's id. Replaced where it changes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """The nodes that can be seen now, whatever the journal says of them."""
@@ -25,10 +29,12 @@ class Cluster:
     nodes: tuple[Node, ...] = ()
     max_trainers: int | None = None
     """How many trainings may run at once whatever the GPUs; None: as many as fit."""
-    staged: Mapping[str, Mapping[str, str]] | None = None
-    """Where data and image of a training lie: by its key, by node, the image's id. None: trainers here need none."""
-    staging: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
-    """The nodes to which they are on their way, by its key: what is begun goes on where it is."""
+    staged: Mapping[str, Staged] | None = None
+    """What lies where, by task. None: trainers here need nothing."""
+    staging: Mapping[str, Mapping[str, Collection[str]]] = field(
+        default_factory=dict[str, Mapping[str, Collection[str]]]
+    )
+    """The nodes to which it is on its way, by task and training: what is begun goes on where it is."""
     unfit: Mapping[str, str] = field(default_factory=dict[str, str])
     """Nodes on which nothing can be staged or started for now, and why; of those that need staging."""
     launchable: tuple[tuple[str, int], ...] | None = None

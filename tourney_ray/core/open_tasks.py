@@ -5,13 +5,13 @@ A task may have thousands of trainings, and a fact changes one: only what change
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from tourney_ray.core.commands import Evaluate, Train
 from tourney_ray.core.models import Trained, TrainingStatus
-from tourney_ray.core.queueing import Request
+from tourney_ray.core.queueing import Line, Request
 from tourney_ray.core.state import Task, Training
 
 
@@ -28,20 +28,18 @@ class TaskWork:
     commands: dict[str, Train | Evaluate] = field(default_factory=dict[str, Train | Evaluate])
     waits: dict[str, str] = field(default_factory=dict[str, str])
     """Why they wait, of those that need no GPUs."""
-    requests: dict[str, Request] = field(default_factory=dict[str, Request])
-    """Trainings that wait for GPUs, in the task's order."""
+    line: Line | None = None
+    """Trainings that wait for GPUs, in the task's order; None where none does."""
     wakes: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """Until when they pause."""
+    wake_at: datetime | None = None
+    """When the first pause is over."""
+    holding: int = 0
+    """How many of its trainings hold GPUs or wait for them."""
 
-    @property
-    def wake_at(self) -> datetime | None:
-        """When the first pause is over."""
-        return min(self.wakes.values(), default=None)
-
-    @property
-    def holding(self) -> int:
-        """How many of its trainings hold GPUs or wait for them."""
-        return len(self.requests) + sum(isinstance(command, Train) for command in self.commands.values())
+    def holds(self, now: datetime) -> bool:
+        """Whether it is still so at that moment, as long as the task is what it was."""
+        return self.at <= now and (self.wake_at is None or now < self.wake_at)
 
     @property
     def evaluations(self) -> list[Evaluate]:
@@ -56,8 +54,7 @@ def monitor_training_tasks(
 
     `known` is what it asked for earlier, brought up to date here where that is less work.
     """
-    wake_at = known.wake_at if known else None
-    if known and known.at <= now and (wake_at is None or now < wake_at):
+    if known and known.holds(now):
         if known.task is task:
             return known
         changed = _changed(known.task, task)
@@ -79,22 +76,34 @@ def _changed(before: Task, task: Task) -> list[Training] | None:
 
 def _asks_anew(changed: Iterable[Training], known: TaskWork) -> bool:
     """Whether one of them comes back to those that wait for GPUs, where it has its place between the others."""
-    pending = [t.hotkey for t in changed if t.status is TrainingStatus.PENDING]
-    return any(hotkey not in known.requests for hotkey in pending)
+    waiting = _requests(known)
+    return any(t.status is TrainingStatus.PENDING and t.key not in waiting for t in changed)
+
+
+def _requests(work: TaskWork) -> Mapping[str, Request]:
+    """Trainings that wait for GPUs, by key."""
+    return work.line.by_key if work.line else {}
 
 
 def _update(work: TaskWork, task: Task, changed: Iterable[Training], now: datetime) -> None:
     work.task, work.at = task, now
+    before = _requests(work)
+    requests = dict(before)
     for training in changed:
-        hotkey = training.hotkey
         for part in (work.commands, work.waits, work.wakes):
-            part.pop(hotkey, None)
-        if training.status is not TrainingStatus.PENDING:
-            work.requests.pop(hotkey, None)
-        _monitor(work, training, now)
+            part.pop(training.hotkey, None)
+        if asks := _monitor(work, training, now):
+            requests[training.key] = asks
+        else:
+            requests.pop(training.key, None)
+    if requests != before:
+        work.line = Line(requests) if requests else None
+    work.wake_at = min(work.wakes.values(), default=None)
+    work.holding = len(requests) + sum(isinstance(command, Train) for command in work.commands.values())
 
 
-def _monitor(work: TaskWork, training: Training, now: datetime) -> None:
+def _monitor(work: TaskWork, training: Training, now: datetime) -> Request | None:
+    """What it asks for, unless that is GPUs, is put into the work of its task; its request otherwise."""
     key, task = training.hotkey, work.task
     if training.status is TrainingStatus.TRAINING and training.attempt:
         work.commands[key] = Train(work.tournament_id, training.attempt.spec, training.attempt.node, None)
@@ -108,14 +117,16 @@ def _monitor(work: TaskWork, training: Training, now: datetime) -> None:
     elif training.status is TrainingStatus.SUCCESS:
         work.commands[key] = _evaluate(work.tournament_id, task, training)
     else:
-        work.requests[key] = Request(
+        return Request(
             key=training.key,
             requirement=task.gpu_requirement,
             hours=task.hours,
             since=work.since,
+            task_id=task.task_id,
             entrant=(work.tournament_id, key),
             training=training,
         )
+    return None
 
 
 def _evaluate(tournament_id: str, task: Task, training: Training) -> Evaluate:

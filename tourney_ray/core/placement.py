@@ -12,20 +12,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
+from tourney_ray.core.layout import Layout
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.queueing import Placed, Request, in_order
+from tourney_ray.core.queueing import Line, Placed, Request, in_order
 from tourney_ray.core.room import Room
 from tourney_ray.core.staging import Shelves
 from tourney_ray.core.state import State
 
 
-def place(queue: Iterable[Sequence[Request]], state: State, cluster: Cluster, now: datetime) -> Placed:
-    """What starts or is staged where, and why all others wait; each sequence in `queue` is of one task.
+def place(queue: Iterable[Line], state: State, cluster: Cluster, now: datetime, layout: Layout | None = None) -> Placed:
+    """What starts or is staged where, and why all others wait. `layout` makes it faster, and nothing else.
 
     How long it takes depends on what can start or be staged, and not on how much waits behind that.
     """
-    desk = _Desk(state, cluster, now)
+    desk = _Desk(state, cluster, now, layout or Layout())
     for alike in in_order(queue):
         desk.admit(alike)
     return desk.done()
@@ -34,47 +35,62 @@ def place(queue: Iterable[Sequence[Request]], state: State, cluster: Cluster, no
 class _Desk:
     """What room there is, what lies where, and who was sent where so far."""
 
-    def __init__(self, state: State, cluster: Cluster, now: datetime) -> None:
+    def __init__(self, state: State, cluster: Cluster, now: datetime, layout: Layout) -> None:
         self._cluster = cluster
         self._room = Room(state, cluster, now)
-        self._shelves = Shelves(state, cluster)
+        self._shelves = Shelves(state, cluster, layout)
         self._running = len(state.leases)
         self._placed = Placed()
         self._elsewhere: list[Request] = []
         """What is staged, but not where there is room for it."""
-        self._ahead: list[Request] = []
-        """What has no room and is to be staged until then."""
+        self._ahead: list[tuple[Line, Sequence[Request]]] = []
+        """What has no room and is to be staged until then, by line."""
         self._full_shelves: set[GpuRequirement] = set()
         """For what as much is staged ahead on every node as may be."""
+        self._most: dict[GpuRequirement, int] = {}
+        """How many trainings can be staged at a time."""
         self._misses = 0
         """How many of the rank at hand could neither start nor be staged."""
         self._none = False
         """Whether there is no room any more for the rank at hand."""
         self._busy = ""
         """Why those of the rank at hand wait that are not first in line: from then on nothing but staging is left."""
-        self._most = 0
-        """How many trainings of the rank at hand can be staged at a time."""
 
-    def admit(self, alike: Sequence[Sequence[Request]]) -> None:
-        """Decide about all requests of one rank, in their order, until those behind can only wait."""
+    def admit(self, alike: Sequence[Line]) -> None:
+        """Decide about all lines of one rank, in their order, until those behind can only wait."""
         self._misses, self._none, self._busy = 0, False, ""
-        for i, requests in enumerate(alike):
-            for j, request in enumerate(requests):
-                served = self._queued(request) if self._busy else self._served(request)
-                if not served:
-                    self._let_wait(request, [requests[j + 1 :], *alike[i + 1 :]])
-                    return
+        for i, line in enumerate(alike):
+            if not self._admit_line(line):
+                behind = alike[i + 1 :]
+                why = self._busy or (self._why(behind[0].first) if behind else "")
+                self._placed.behind += [(why, other.requests) for other in behind]
+                return
 
     def done(self) -> Placed:
         """Where everything goes, once the room that is left and the shelves are used as well."""
         for request in self._elsewhere:
             self._none = False
             self._stage_here(request, self._roomy(request))
-        for request in self._ahead:
-            self._stage_ahead(request)
+        later = [self._stage_begun(line, requests) for line, requests in self._ahead]
+        for requests in later:
+            self._stage_new(requests)
         return self._placed
 
-    def _served(self, request: Request) -> bool:
+    def _admit_line(self, line: Line) -> bool:
+        """One by one while there is room, the rest as a whole; False where nothing can be done for those behind."""
+        served = 0
+        for request in () if self._busy else line.requests:
+            if not self._served(request, line):
+                self._placed.reasons.setdefault(request.key, self._why(request))
+                if behind := line.requests[served + 1 :]:
+                    self._placed.behind.append((self._why(behind[0]), behind))
+                return False
+            if self._busy:
+                break
+            served += 1
+        return self._queued(line, served) if self._busy else True
+
+    def _served(self, request: Request, line: Line) -> bool:
         """Start it, have it staged, or let it wait; False where nothing can be done for it and those behind it."""
         lies, roomy = self._shelves.lies(request), self._roomy(request)
         ready = self._shelves.fit(node for node in roomy if node in lies) if lies else ()
@@ -82,20 +98,14 @@ class _Desk:
             self._start(request, self._room.fullest(request.requirement, ready))
             return True
         if not roomy:
-            return self._held_back(request, lies)
+            return self._held_back(request, line, lies)
         if lies:
             self._elsewhere.append(request)
             return True
         if self._shelves.goes_on(request, roomy):
-            self._ahead.append(request)
+            self._ahead.append((line, [request]))
             return True
-        return self._stage_here(request, roomy) or self._missed(request)
-
-    def _let_wait(self, request: Request, behind: Sequence[Sequence[Request]]) -> None:
-        """Say why it waits, if that was not said, and why all those behind it do."""
-        self._placed.reasons.setdefault(request.key, self._why(request))
-        if others := [requests for requests in behind if requests]:
-            self._placed.behind.append((self._why(others[0][0]), others))
+        return self._stage_here(request, roomy) or self._missed(request.requirement)
 
     def _start(self, request: Request, node: str) -> None:
         self._room.take(request, node)
@@ -117,38 +127,50 @@ class _Desk:
         self._placed.stage(request, node, self._shelves.stage(request, node))
         return True
 
-    def _held_back(self, request: Request, lies: Collection[str]) -> bool:
-        """Let it wait for GPUs, first in line where nobody is, staged ahead where it is not staged."""
-        if not self._full and not self._room.is_kept(request.requirement):
-            self._room.keep(request, self._shelves.begun(request))
-            self._placed.reasons[request.key] = self._why(request)
-        elif not self._shelves.needed:
-            return False
-        else:
-            self._busy = self._why(request)
-            return self._queued(request)
+    def _held_back(self, request: Request, line: Line, lies: Collection[str]) -> bool:
+        """Let it wait for GPUs: first in line where nobody is, else with all those behind it."""
+        if self._full or self._room.first_in_line(request.requirement):
+            self._busy = self._why(request) if self._shelves.needed else ""
+            return self._shelves.needed
+        self._room.keep(request, self._shelves.begun(request))
+        self._placed.reasons[request.key] = self._why(request)
         kept = self._room.kept_for(request)
         if lies and (kept is None or kept.node in lies):
             self._shelves.count(request, lies)
             return self._shelves.needed
-        self._ahead.append(request)
-        return self._missed(request)
+        self._ahead.append((line, [request]))
+        return self._missed(request.requirement)
 
-    def _queued(self, request: Request) -> bool:
-        """Let it wait behind the first in line: it only counts where it is staged, or is to be staged ahead."""
-        self._placed.reasons[request.key] = self._busy
-        if lies := self._shelves.lies(request):
-            self._shelves.count(request, lies)
-            return True
-        self._ahead.append(request)
-        return self._missed(request)
+    def _queued(self, line: Line, served: int) -> bool:
+        """Let the rest of a line wait: what is staged only counts, what is not may be staged ahead."""
+        self._placed.behind.append((self._busy, line.requests[served:]))
+        first, need = line.requests[:served], line.first.requirement
+        self._shelves.count_all(line, first)
+        most = self._most_at_a_time(need) + 1 - self._misses
+        if nowhere := self._shelves.laid(line).nowhere(most, {request.key for request in first}):
+            self._ahead.append((line, nowhere))
+        return self._missed(need, len(nowhere))
+
+    def _stage_begun(self, line: Line, requests: Sequence[Request]) -> Sequence[Request]:
+        """Let what is being staged go on, and stage for whom a node is kept; the others."""
+        begun, kept = self._shelves.under_way(line), self._room.first_in_line(line.first.requirement)
+        if not begun and kept not in line.by_key:
+            return requests
+        for request in requests:
+            if request.key in begun or request.key == kept:
+                self._stage_ahead(request)
+        return [request for request in requests if request.key not in begun and request.key != kept]
+
+    def _stage_new(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            if request.requirement in self._full_shelves:
+                return
+            self._stage_ahead(request)
 
     def _stage_ahead(self, request: Request) -> None:
         if self._waits_for_build(request):
             return
         kept, nodes = self._room.kept_for(request), self._room.open_to(request.requirement)
-        if kept is None and request.requirement in self._full_shelves and not self._shelves.is_under_way(request):
-            return
         node = self._shelves.ahead(request, [kept.node] if kept else nodes)
         if node:
             self._placed.stage(request, node, self._shelves.stage(request, node))
@@ -161,12 +183,15 @@ class _Desk:
             self._placed.reasons[request.key] = f"the image of {request.entrant[1]} is being built on {where}"
         return where is not None
 
-    def _missed(self, request: Request) -> bool:
+    def _missed(self, need: GpuRequirement, more: int = 1) -> bool:
         """Whether to look further: what is staged is at the queue's head, and the rest only waits for places."""
-        if not self._misses:
-            self._most = self._shelves.most(self._room.open_to(request.requirement))
-        self._misses += 1
-        return self._misses <= self._most
+        self._misses += more
+        return self._misses <= self._most_at_a_time(need)
+
+    def _most_at_a_time(self, need: GpuRequirement) -> int:
+        if need not in self._most:
+            self._most[need] = self._shelves.most(self._room.open_to(need))
+        return self._most[need]
 
     def _roomy(self, request: Request) -> Sequence[str]:
         if self._none or self._full:

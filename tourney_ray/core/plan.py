@@ -22,6 +22,7 @@ from tourney_ray.core.commands import (
     Train,
 )
 from tourney_ray.core.events import AttemptStarted
+from tourney_ray.core.layout import Layout
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import (
     GpuRequirement,
@@ -89,6 +90,7 @@ class Planner:
         """By tournament."""
         self._stagings: _Stagings = {}
         """By training and node."""
+        self._layout = Layout()
 
     def plan(self, state: State, now: datetime, agenda: Agenda, cluster: Cluster) -> Plan:
         """As the function `plan`."""
@@ -118,8 +120,9 @@ class Planner:
 
     def _admit(self, cluster: Cluster, state: State, now: datetime, result: Plan) -> None:
         """Give GPUs and places on nodes to those that wait for them."""
-        placed = place([list(work.requests.values()) for work in result.work], state, cluster, now)
-        before, self._stagings, result.placed = self._stagings, {}, placed
+        layout = Layout(self._layout.known)
+        placed = place([work.line for work in result.work if work.line], state, cluster, now, layout)
+        before, self._stagings, self._layout, result.placed = self._stagings, {}, layout, placed
         for key, request in placed.chosen.items():
             training = cast("Training", request.training)  # as `open_tasks` makes them
             if key in placed.nodes:
@@ -152,7 +155,9 @@ class _OpenRound:
         found: list[TaskWork] = []
         for task_id in self._tasks:
             task, known = t.tasks[task_id], self._known.get(task_id)
-            if task.decided is None:
+            if known and known.task is task and known.holds(now):
+                found.append(known)
+            elif task.decided is None:
                 work = monitor_training_tasks(t.tournament_id, task, self.active.drawn_at, now, known)
                 self._known[task_id] = work
                 found.append(work)
@@ -231,8 +236,8 @@ def _count_demand(result: Plan) -> None:
     for work in result.work:
         result.commands += work.commands.values()
         wanted[work.task.gpu_requirement] += work.holding
-        if work.wakes:
-            result.wake_at.append(min(work.wakes.values()))
+        if work.wake_at:
+            result.wake_at.append(work.wake_at)
     for requirement in sorted(+wanted, key=lambda r: (-r.gpus, r.value)):
         result.demand.extend([requirement] * wanted[requirement])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -27,6 +27,8 @@ class Request:
     since: datetime = ALWAYS
     """When its round was drawn: all trainings of a round wait equally long, repeated ones included."""
     priority: int = TOURNAMENT
+    task_id: str = ""
+    """Whose data it needs."""
     entrant: tuple[str, str] | None = None
     """Tournament and hotkey, to whom an image belongs; None where no image is needed."""
     training: Training | None = None
@@ -38,18 +40,45 @@ class Request:
         return f"needs {self.requirement.gpus}×{self.requirement.gpu_type} on one node"
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The trainings of one task that wait, at least one, as they follow each other: they differ only in whose they are.
+
+    Nothing of it ever changes: where one comes or goes, there is another line.
+    """
+
+    by_key: Mapping[str, Request]
+    """In their order."""
+    requests: tuple[Request, ...] = field(init=False)
+    rank: Rank = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find out once where all of them stand."""
+        object.__setattr__(self, "requests", tuple(self.by_key.values()))
+        object.__setattr__(self, "rank", rank(self.first))
+
+    @property
+    def first(self) -> Request:
+        """Whatever is true of all of them is true of this one."""
+        return self.requests[0]
+
+    @staticmethod
+    def of(*requests: Request) -> Line:
+        """The line of these."""
+        return Line({request.key: request for request in requests})
+
+
 def rank(request: Request) -> Rank:
     """What goes first when sorted: priority, the older round, the longest time limit, the most GPUs."""
     need = request.requirement
     return request.priority, request.since, -request.hours, -need.gpus, need
 
 
-def in_order(queue: Iterable[Sequence[Request]]) -> list[list[Sequence[Request]]]:
-    """The sequences by rank, which all requests of one share; those of one rank as they came."""
-    ranked: dict[Rank, list[Sequence[Request]]] = {}
-    for requests in queue:
-        if requests:
-            ranked.setdefault(rank(requests[0]), []).append(requests)
+def in_order(queue: Iterable[Line]) -> list[list[Line]]:
+    """The lines by rank, those of one rank as they came."""
+    ranked: dict[Rank, list[Line]] = {}
+    for line in queue:
+        ranked.setdefault(line.rank, []).append(line)
     return [ranked[key] for key in sorted(ranked)]
 
 
@@ -65,10 +94,8 @@ class Placed:
     """The requests that start or are staged."""
     reasons: dict[str, str] = field(default_factory=dict[str, str])
     """Why they wait, of those that were looked at one by one."""
-    behind: list[tuple[str, Sequence[Sequence[Request]]]] = field(
-        default_factory=list[tuple[str, Sequence[Sequence[Request]]]]
-    )
-    """A reason, and those behind somebody that waits for the same."""
+    behind: list[tuple[str, Sequence[Request]]] = field(default_factory=list[tuple[str, Sequence[Request]]])
+    """A reason, and those that wait for it unless `reasons` says better."""
 
     def start(self, request: Request, node: str) -> None:
         """Let it start there."""
@@ -84,5 +111,4 @@ class Placed:
     @property
     def waits(self) -> dict[str, str]:
         """Every request that does not start, with its reason; as long as the queue is."""
-        behind = {r.key: reason for reason, alike in self.behind for requests in alike for r in requests}
-        return behind | self.reasons
+        return {r.key: reason for reason, requests in self.behind for r in requests} | self.reasons

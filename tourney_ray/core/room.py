@@ -116,9 +116,10 @@ class Room:
         if fit:
             self._kept[kind] = min(fit, key=lambda t: (t.at if t.node in begun else t.at + UNSTAGED, t.node))
 
-    def is_kept(self, need: GpuRequirement) -> bool:
-        """Whether a node is kept for anybody of that GPU type."""
-        return need.gpu_type in self._kept
+    def first_in_line(self, need: GpuRequirement) -> str:
+        """For whom of that GPU type a node is kept; empty where for nobody."""
+        kept = self._kept.get(need.gpu_type)
+        return kept.key if kept else ""
 
     def kept_for(self, request: Request) -> Kept | None:
         """What is kept for that very request."""

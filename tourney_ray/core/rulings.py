@@ -38,7 +38,7 @@ def _ripe(task: Task) -> bool:
     return all(
         training.status is TrainingStatus.FAILURE
         or (training.status is TrainingStatus.SUCCESS and training.evaluated is not None)
-        for training in task.trainings.values()
+        for training in reversed(task.trainings.values())  # the last to start is mostly the last to be done
     )
 
 

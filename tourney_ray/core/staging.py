@@ -5,12 +5,13 @@ Guarantee: a training starts only where its image and its data lie; an image is 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.layout import Laid, Layout, image_id, lying
+from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.queueing import Request
+from tourney_ray.core.queueing import Line, Request
 from tourney_ray.core.state import State
 
 LEAST_STAGINGS = 2
@@ -24,11 +25,12 @@ AHEAD = 2
 class Shelves:
     """The nodes' places for images and data. Where trainings need none, everything lies everywhere."""
 
-    def __init__(self, state: State, cluster: Cluster) -> None:
+    def __init__(self, state: State, cluster: Cluster, layout: Layout) -> None:
         self._state = state
         self._cluster = cluster
+        self._layout = layout
         self._gpus = {n.node_id: n.gpus for n in state.nodes.values() if n.lost_at is None}
-        self._load = Counter[tuple[str, GpuRequirement]]()
+        self._load = defaultdict[GpuRequirement, Counter[str]](Counter)
         """Trainings that are staged, or being staged, on a node and wait, by what they need."""
         self._stagings = Counter[str]()
         self._most = {node: places(gpus) for node, gpus in self._gpus.items()}
@@ -46,11 +48,16 @@ class Shelves:
         """The nodes on which its data lie, with its entrant's image of now; all of them where nothing has to."""
         if self._cluster.staged is None:
             return self._gpus
-        staged = self._cluster.staged.get(request.key)
-        if not staged:
-            return ()
-        image = self._image(request)
-        return [node for node, there in staged.items() if there == image and node in self._gpus]
+        there = self._cluster.staged.get(request.task_id, {}).get(request.key)
+        return lying(request, there, self._state) if there else ()
+
+    def laid(self, line: Line) -> Laid:
+        """The same of all that wait in a line, where something has to lie."""
+        return self._layout.of(line, self._state, self._cluster)
+
+    def under_way(self, line: Line) -> Mapping[str, Collection[str]]:
+        """Those of a task that are being staged, and where."""
+        return self._cluster.staging.get(line.first.task_id, {})
 
     def fit(self, nodes: Iterable[str]) -> Sequence[str]:
         """Those of the nodes on which something can be started or staged for now."""
@@ -58,29 +65,38 @@ class Shelves:
 
     def begun(self, request: Request) -> Collection[str]:
         """The nodes on which it is staged or being staged."""
-        return [*self.lies(request), *self._cluster.staging.get(request.key, ())]
+        return [*self.lies(request), *self._staging_of(request)]
 
     def goes_on(self, request: Request, roomy: Sequence[str]) -> bool:
         """Whether it is being staged already, but on none of those nodes: what is begun goes on where it is."""
-        under_way = self._cluster.staging.get(request.key, ())
+        under_way = self._staging_of(request)
         return any(node in self._gpus for node in under_way) and not any(node in roomy for node in under_way)
 
     def is_under_way(self, request: Request) -> bool:
         """Whether it is being staged anywhere."""
-        return bool(self._cluster.staging.get(request.key))
+        return bool(self._staging_of(request))
 
     def is_unbuilt(self, request: Request) -> bool:
         """Whether its entrant has no image yet."""
-        return self._image(request) is None
+        return image_id(request, self._state) is None
 
     def on_its_way(self, request: Request, nodes: Sequence[str]) -> list[str]:
         """Those of the nodes on which it is being staged."""
-        return [node for node in self._cluster.staging.get(request.key, ()) if node in nodes]
+        return [node for node in self._staging_of(request) if node in nodes]
 
-    def count(self, request: Request, nodes: Iterable[str]) -> None:
-        """Take into account that it waits on these nodes."""
+    def count(self, request: Request, nodes: Iterable[str], times: int = 1) -> None:
+        """Take into account that it waits on these nodes; with −1 times, that it does not."""
+        load = self._load[request.requirement]
         for node in nodes:
-            self._load[node, request.requirement] += 1
+            load[node] += times
+
+    def count_all(self, line: Line, seen: Iterable[Request]) -> None:
+        """The same of all that lie anywhere and wait in a line, `seen` ones left out."""
+        laid, load = self.laid(line), self._load[line.first.requirement]
+        for node, count in laid.counts.items():
+            load[node] += count
+        for request in seen:
+            self.count(request, laid.places.get(request.key, ()), -1)
 
     def builds_on(self, request: Request) -> str | None:
         """Where its image is being built for another training."""
@@ -102,29 +118,31 @@ class Shelves:
         if under_way:
             return under_way[0]
         need = request.requirement
-        load = {n: (self._load[n, need] + 1) * need.gpus / self._gpus[n][need.gpu_type] for n in self.idle(nodes)}
+        waits = self._load[need]
+        load = {n: (waits[n] + 1) * need.gpus / self._gpus[n][need.gpu_type] for n in self.idle(nodes)}
         return min((n for n in load if load[n] <= AHEAD), key=lambda n: (load[n], n), default=None)
 
     def stage(self, request: Request, node: str) -> str:
         """Let it be staged there; what it waits for, then."""
         self._stagings[node] += 1
         self._slots -= 1
-        self._load[node, request.requirement] += 1
+        self._load[request.requirement][node] += 1
         if request.entrant is not None and self.is_unbuilt(request):
             self._builds[request.entrant] = node
         why = f": {self._cluster.unfit[node]}" if node in self._cluster.unfit else ""
         return f"its image and data are being staged on {node}{why}"
 
-    def _image(self, request: Request) -> str | None:
-        """Id of the image that its entrant has; empty where it needs none."""
-        if request.entrant is None:
-            return ""
-        tournament_id, hotkey = request.entrant
-        t = self._state.tournaments.get(tournament_id)
-        built = t.images.get(hotkey) if t else None
-        return built.image_id if built else None
+    def _staging_of(self, request: Request) -> Collection[str]:
+        """The nodes on which it is being staged."""
+        return self._cluster.staging.get(request.task_id, {}).get(request.key, ())
 
 
 def places(gpus: Mapping[str, int]) -> int:
     """How many trainings a node with these GPUs stages at a time."""
     return max(LEAST_STAGINGS, sum(gpus.values()) // GPUS_PER_STAGING)
+
+
+def put(staged: Staged, key: str, node: str, image_id: str | None) -> Staged:
+    """What lies of a task's trainings where, once that image lies there with the data of `key`; None: nothing does."""
+    there = {k: v for k, v in staged.get(key, {}).items() if k != node}
+    return {**staged, key: there if image_id is None else {**there, node: image_id}}

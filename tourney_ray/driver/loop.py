@@ -6,7 +6,6 @@ Knows no Ray and no wall clock: both are given to it, so that a test or a simula
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -74,8 +73,8 @@ class Loop:
         self._dispatcher = dispatcher
         self._agenda = agenda
         self._in_flight: set[str] = set()
-        self._staging: dict[str, tuple[str, str]] = {}
-        """Training and node of the stagings among them."""
+        self._staging: dict[str, tuple[str, str, str]] = {}
+        """Task, training and node of the stagings among them."""
         self._seats: dict[str, Seat] = {}
         """GPUs of the evaluations among them."""
         self._planner = Planner()
@@ -134,9 +133,9 @@ class Loop:
 
     def _plan(self, state: State, cluster: Cluster, now: datetime) -> Plan:
         """What should be running; from now on only the outcomes of that are listened to."""
-        under_way = defaultdict[str, list[str]](list)
-        for key, node in self._staging.values():
-            under_way[key].append(node)
+        under_way: dict[str, dict[str, list[str]]] = {}
+        for task_id, key, node in self._staging.values():
+            under_way.setdefault(task_id, {}).setdefault(key, []).append(node)
         seats = None if cluster.seats is None else dict(self._seats)
         cluster = replace(cluster, staging=under_way, seats=seats)
         upcoming = self._planner.plan(state, now, self._agenda, cluster)
@@ -146,7 +145,8 @@ class Loop:
     def _fly(self, command: Command) -> None:
         self._in_flight.add(command.command_id)
         if isinstance(command, Stage):
-            self._staging[command.command_id] = f"{command.spec.task_id}.{command.spec.hotkey}", command.node
+            task_id = command.spec.task_id
+            self._staging[command.command_id] = task_id, f"{task_id}.{command.spec.hotkey}", command.node
         elif isinstance(command, Evaluate) and command.node is not None:
             self._seats[command.command_id] = command.node, command.gpu_type
 

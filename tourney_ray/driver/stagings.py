@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from tourney_ray.config import Settings
 from tourney_ray.core import events as e
 from tourney_ray.core.commands import Stage, Train
+from tourney_ray.core.leases import Staged
 from tourney_ray.core.models import Blame, Failed
+from tourney_ray.core.staging import put
 from tourney_ray.core.state import State
 from tourney_ray.driver.outcomes import image_built, staging_failed
 from tourney_ray.driver.tasks import on_node, stage
@@ -33,22 +35,22 @@ class Stagings:
         self._settings = settings
         self._state = state
         self._clock = clock
-        self._there: dict[str, dict[str, str]] = {}
-        """By training and node the image's id."""
+        self._there: dict[str, Staged] = {}
+        """By task."""
         self._tournaments: dict[str, str] = {}
-        """Of those trainings."""
+        """Of those tasks."""
         self._unfit: dict[str, tuple[str, float]] = {}
         """Why, and until when by the clock."""
 
-    def there(self) -> Mapping[str, Mapping[str, str]] | None:
-        """By training and node the id of the image that lies there with its data; None where nothing is staged."""
+    def there(self) -> Mapping[str, Staged] | None:
+        """By task where data and images of its trainings lie; None where nothing is staged."""
         return self._there if self._settings.sandbox.kind == "docker" else None
 
     def forget(self) -> None:
         """What lies anywhere for tournaments that are over."""
         live = {t.tournament_id for t in self._state().live()}
-        self._tournaments = {key: t for key, t in self._tournaments.items() if t in live}
-        self._there = {key: nodes for key, nodes in self._there.items() if key in self._tournaments}
+        self._tournaments = {task_id: t for task_id, t in self._tournaments.items() if t in live}
+        self._there = {task_id: staged for task_id, staged in self._there.items() if task_id in self._tournaments}
 
     def unfit(self) -> dict[str, str]:
         """Nodes on which nothing can be staged or started for now, and why."""
@@ -70,16 +72,20 @@ class Stagings:
         built = image_built(
             command, made.image_id, made.dockerfile_sha256, made.base_images, made.seconds, found.because
         )
-        key = f"{command.spec.task_id}.{command.spec.hotkey}"
-        self._there.setdefault(key, {})[command.node] = built.image_id
-        self._tournaments[key] = command.tournament_id
+        self._put(command, built.image_id)
+        self._tournaments[command.spec.task_id] = command.tournament_id
         return (built,)
 
     def doubt(self, command: Train, failed: Failed) -> None:
         """What was staged for an attempt that the platform failed is looked for once more before the next one."""
         if failed.blame is Blame.PLATFORM:
-            self._there.get(f"{command.spec.task_id}.{command.spec.hotkey}", {}).pop(command.node, None)
+            self._put(command, None)
             self._doubt_node(command.node, failed)
+
+    def _put(self, command: Stage | Train, image_id: str | None) -> None:
+        task_id = command.spec.task_id
+        key, staged = f"{task_id}.{command.spec.hotkey}", self._there.get(task_id, {})
+        self._there[task_id] = put(staged, key, command.node, image_id)
 
     def _doubt_node(self, node: str, failed: Failed) -> None:
         if failed.kind in FAULTS_OF_NODES:
@@ -90,6 +96,7 @@ class Stagings:
         if command.image is None:
             return ()
         image_id, nodes = command.image.image_id, self._state().nodes
-        others = sorted({n for nodes in self._there.values() for n, there in nodes.items() if there == image_id})
+        places = [nodes for staged in self._there.values() for nodes in staged.values()]
+        others = sorted({n for there in places for n, image in there.items() if image == image_id})
         known = dict.fromkeys((command.image.node, *others))
         return tuple(n for n in known if n != command.node and n in nodes and nodes[n].lost_at is None)

@@ -10,8 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from tourney_ray.core import leases
 from tourney_ray.core.models import Failed, Trained, TrainingSpec
 from tourney_ray.core.nodes import Node
+from tourney_ray.core.staging import put
 from tourney_ray.errors import ConfigError
 
 NODE_SPEC = re.compile(r"(?P<count>[1-9]\d*)x(?P<gpus>[1-9]\d*)(?P<kind>H100|A100)")
@@ -36,6 +38,7 @@ class Staged:
     """For whom a machine holds the data of a training, and the image that it is to run."""
 
     tournament_id: str
+    task_id: str
     hotkey: str
     image_id: str
 
@@ -46,8 +49,8 @@ class Machine:
 
     node_id: str
     gpus: dict[str, int]
-    lies: dict[str, dict[str, str]]
-    """Of all machines of the cluster: by training and node the id of the image that lies there."""
+    lies: dict[str, leases.Staged]
+    """Of all machines of the cluster, by task: what lies where."""
     up: bool = True
     """Whether the cluster sees it. What runs on a machine that is cut off goes on."""
     watchers: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -77,20 +80,19 @@ class Machine:
             self.containers.clear()
             self.outcomes.clear()
             self.images.clear()
-            for key in self.staged:
-                self.lies[key].pop(self.node_id, None)
+            for key, staged in self.staged.items():
+                self.lies[staged.task_id] = put(self.lies[staged.task_id], key, self.node_id, None)
             self.staged.clear()
 
     def stage(self, key: str, staged: Staged) -> None:
         """Put image and data of a training here."""
         self.staged[key] = staged
-        self.lies.setdefault(key, {})[self.node_id] = staged.image_id
+        self.lies[staged.task_id] = put(self.lies.get(staged.task_id, {}), key, self.node_id, staged.image_id)
 
     def holds(self, spec: TrainingSpec) -> bool:
         """Whether image and data of that attempt lie here."""
-        return self.staged.get(f"{spec.task_id}.{spec.hotkey}") == Staged(
-            spec.tournament_id, spec.hotkey, spec.image_id
-        )
+        held = Staged(spec.tournament_id, spec.task_id, spec.hotkey, spec.image_id)
+        return self.staged.get(f"{spec.task_id}.{spec.hotkey}") == held
 
 
 @dataclass
@@ -98,8 +100,8 @@ class VirtualCluster:
     """All machines."""
 
     machines: dict[str, Machine] = field(default_factory=dict[str, Machine])
-    lies: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
-    """By training and node the id of the image that lies there with its data."""
+    lies: dict[str, leases.Staged] = field(default_factory=dict[str, leases.Staged])
+    """By task: what lies where."""
 
     def add(self, name: str, gpus: Mapping[str, int]) -> None:
         """One more machine, with so many GPUs by type."""

@@ -66,7 +66,7 @@ class Stager:
             return
         image_id, because = self._image()
         self._machine.images[spec.tree_hash] = image_id
-        staged = Staged(spec.tournament_id, spec.hotkey, image_id)
+        staged = Staged(spec.tournament_id, spec.task_id, spec.hotkey, image_id)
         self._machine.stage(f"{spec.task_id}.{spec.hotkey}", staged)
         self._tell(image_built(self._command, image_id, "d" * 64, (), STAGING_S, because))
 

@@ -25,7 +25,7 @@ from tourney_ray.core.models import (
 )
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.placement import place
-from tourney_ray.core.queueing import Request
+from tourney_ray.core.queueing import Line, Request
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.schedule import process_tournament_scheduling
 from tourney_ray.core.scoring import Submission, rank_task
@@ -193,7 +193,7 @@ def fits(given: Any) -> Any:
     """Whether some machine has the GPUs free; which of them is the scheduler's choice."""
     nodes = {str(i): Node(str(i), _free(trainer["gpus"])) for i, trainer in enumerate(given["trainers"])}
     request = Request("x", GpuRequirement(given["requirement"]), 1.0)
-    return "x" in place([[request]], State(nodes=nodes), Cluster(), START).nodes
+    return "x" in place([Line.of(request)], State(nodes=nodes), Cluster(), START).nodes
 
 
 def _free(gpus: Any) -> dict[str, int]:
