@@ -132,7 +132,6 @@ class _Ours:
     def _decide(self) -> None:
         state, now = self._state(), START + timedelta(hours=self.now)
         cluster = Cluster(staged=self.staged, staging=self.staging)
-        self._layout = Layout(self._layout.known)
         placed = place(self._waiting.values(), state, cluster, now, self._layout)
         for key, node in placed.stagings.items():
             begun = self.staging.setdefault(key, {key: []})[key]

@@ -70,8 +70,8 @@ def test_ended_attempts_give_their_gpus_back():
 
 
 def alone(*requests: Request) -> list[Line]:
-    """Each in a line of its own."""
-    return [Line.of(request) for request in requests]
+    """Each of a task of its own."""
+    return [Line.of(replace(request, task_id=request.key)) for request in requests]
 
 
 def placed(requests: list[Request], cluster: Cluster, held: int = 0) -> Placed:

@@ -19,7 +19,8 @@ from tourney_ray.core.placement import place
 from tourney_ray.core.plan import Planner
 from tourney_ray.core.queueing import Placed, Request
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.staging import places, put
+from tourney_ray.core.sizes import places
+from tourney_ray.core.staging import put
 
 DOWN = "its engine does not answer"
 
@@ -40,11 +41,11 @@ def on(cluster: Cluster, *pairs: str, held: int = 0, unfit: str = "") -> tuple[C
 
 
 def lying(pairs: Iterable[tuple[str, str]]) -> dict[str, Staged]:
-    """What lies where, of trainings that need no image and belong to no task."""
-    staged: Staged = {}
+    """What lies where, of trainings that need no image, each of a task of its own."""
+    staged: dict[str, Staged] = {}
     for key, node in pairs:
-        staged = put(staged, key, node, "")
-    return {"": staged}
+        staged[key] = put(staged.get(key, {}), key, node, "")
+    return staged
 
 
 def placed(requests: list[Request], where: tuple[Cluster, int]) -> Placed:
@@ -87,20 +88,20 @@ def test_what_is_on_a_node_that_is_gone_is_nowhere():
 def test_what_has_begun_goes_on_where_it_is():
     cluster, _ = on(nodes(n1=8, n2=4))
     assert place(alone(*built("a")), seen(cluster), cluster, NOW).stagings == {"a": "n2"}
-    under_way = replace(cluster, staging={"": {"a": ["n1"]}})
+    under_way = replace(cluster, staging={"a": {"a": ["n1"]}})
     assert place(alone(*built("a")), seen(cluster), under_way, NOW).stagings == {"a": "n1"}
 
 
 def test_what_has_begun_elsewhere_goes_on_there_though_room_is_here():
     cluster, held = on(nodes(n1=1, n2=2), held=1)
-    under_way = replace(cluster, staging={"": {"a": ["n1"]}})
+    under_way = replace(cluster, staging={"a": {"a": ["n1"]}})
     found = placed(built("a", "b"), (under_way, held))
     assert found.stagings == {"a": "n1", "b": "n2"}
 
 
 def test_who_is_first_in_line_waits_for_a_place_on_the_node_that_is_kept():
     cluster, running = nodes(n1=2, n2=1), [(NOW + timedelta(hours=1), Request("running", TWO, 1))]
-    cluster = replace(cluster, staged={}, staging={"": {"b": ["n1"], "c": ["n1"]}})
+    cluster = replace(cluster, staged={}, staging={"b": {"b": ["n1"]}, "c": {"c": ["n1"]}})
     requests = alone(Request("b", ONE, 2), Request("c", ONE, 2), Request("a", TWO, 1))
     found = place(requests, holding(cluster, running), cluster, NOW)
     assert found.stagings == {"b": "n1", "c": "n1"}

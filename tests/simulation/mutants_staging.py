@@ -60,7 +60,7 @@ def staged_elsewhere(patch: pytest.MonkeyPatch) -> None:
     honest = Shelves.lies
 
     def lies(self: Shelves, request: Request) -> Collection[str]:
-        return self._gpus if honest(self, request) else ()
+        return self._sizes.gpus if honest(self, request) else ()
 
     patch.setattr(Shelves, "lies", lies)
 

@@ -26,8 +26,10 @@ def place(queue: Iterable[Line], state: State, cluster: Cluster, now: datetime, 
 
     How long it takes depends on what can start or be staged, and not on how much waits behind that.
     """
-    desk = _Desk(state, cluster, now, layout or Layout())
-    for alike in in_order(queue):
+    ordered, layout = in_order(queue), layout or Layout()
+    layout.see((line for alike in ordered for line in alike), state, cluster)
+    desk = _Desk(state, cluster, now, layout)
+    for alike in ordered:
         desk.admit(alike)
     return desk.done()
 
@@ -37,7 +39,8 @@ class _Desk:
 
     def __init__(self, state: State, cluster: Cluster, now: datetime, layout: Layout) -> None:
         self._cluster = cluster
-        self._room = Room(state, cluster, now)
+        self._sizes = layout.sizes(state, cluster)
+        self._room = Room(state, cluster, now, self._sizes)
         self._shelves = Shelves(state, cluster, layout)
         self._running = len(state.leases)
         self._placed = Placed()
@@ -109,6 +112,7 @@ class _Desk:
 
     def _start(self, request: Request, node: str) -> None:
         self._room.take(request, node)
+        self._shelves.started(request)
         self._placed.start(request, node)
         self._running += 1
 
@@ -136,19 +140,18 @@ class _Desk:
         self._placed.reasons[request.key] = self._why(request)
         kept = self._room.kept_for(request)
         if lies and (kept is None or kept.node in lies):
-            self._shelves.count(request, lies)
             return self._shelves.needed
         self._ahead.append((line, [request]))
         return self._missed(request.requirement)
 
     def _queued(self, line: Line, served: int) -> bool:
-        """Let the rest of a line wait: what is staged only counts, what is not may be staged ahead."""
+        """Let the rest of a line wait: what is not staged may be staged ahead."""
         self._placed.behind.append((self._busy, line.requests[served:]))
-        first, need = line.requests[:served], line.first.requirement
-        self._shelves.count_all(line, first)
-        most = self._most_at_a_time(need) + 1 - self._misses
-        if nowhere := self._shelves.laid(line).nowhere(most, {request.key for request in first}):
-            self._ahead.append((line, nowhere))
+        nowhere, need = self._shelves.nowhere(line), line.first.requirement
+        if first := {request.key for request in line.requests[:served]}:
+            nowhere = [request for request in nowhere if request.key not in first]
+        nowhere = nowhere[: self._most_at_a_time(need) + 1 - self._misses]
+        self._ahead.append((line, nowhere))
         return self._missed(need, len(nowhere))
 
     def _stage_begun(self, line: Line, requests: Sequence[Request]) -> Sequence[Request]:
@@ -170,7 +173,7 @@ class _Desk:
     def _stage_ahead(self, request: Request) -> None:
         if self._waits_for_build(request):
             return
-        kept, nodes = self._room.kept_for(request), self._room.open_to(request.requirement)
+        kept, nodes = self._room.kept_for(request), self._sizes.open_to(request.requirement)
         node = self._shelves.ahead(request, [kept.node] if kept else nodes)
         if node:
             self._placed.stage(request, node, self._shelves.stage(request, node))
@@ -190,7 +193,7 @@ class _Desk:
 
     def _most_at_a_time(self, need: GpuRequirement) -> int:
         if need not in self._most:
-            self._most[need] = self._shelves.most(self._room.open_to(need))
+            self._most[need] = self._sizes.stagings_open_to(need)
         return self._most[need]
 
     def _roomy(self, request: Request) -> Sequence[str]:
@@ -206,6 +209,6 @@ class _Desk:
         return most is not None and self._running >= most
 
     def _why(self, request: Request) -> str:
-        if self._full and self._room.suitable(request.requirement):
+        if self._full and self._sizes.suitable(request.requirement):
             return f"{self._running} trainers run, as many as this machine may"
         return f"{request.spelled}: {self._room.why_none(request)}"

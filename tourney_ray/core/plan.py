@@ -105,7 +105,7 @@ class Planner:
                 _prepare_tasks(t, last, now, result)
             elif last is not None and last.status is RoundStatus.ACTIVE:
                 known = before.get(t.tournament_id)
-                current = known if known and known.active.matches is last.matches else _OpenRound(last)
+                current = known if known and known.active.matches is last.matches else _OpenRound(last, known)
                 self._rounds[t.tournament_id] = current
                 result.work += current.work(t, now)
         _count_demand(result)
@@ -120,9 +120,8 @@ class Planner:
 
     def _admit(self, cluster: Cluster, state: State, now: datetime, result: Plan) -> None:
         """Give GPUs and places on nodes to those that wait for them."""
-        layout = Layout(self._layout.known)
-        placed = place([work.line for work in result.work if work.line], state, cluster, now, layout)
-        before, self._stagings, self._layout, result.placed = self._stagings, {}, layout, placed
+        placed = place([work.line for work in result.work if work.line], state, cluster, now, self._layout)
+        before, self._stagings, result.placed = self._stagings, {}, placed
         for key, request in placed.chosen.items():
             training = cast("Training", request.training)  # as `open_tasks` makes them
             if key in placed.nodes:
@@ -145,10 +144,11 @@ class Planner:
 class _OpenRound:
     """The tasks of a round that is played, in the order of its matches, and what each asks for."""
 
-    def __init__(self, active: Round) -> None:
+    def __init__(self, active: Round, before: _OpenRound | None) -> None:
         self.active = active
-        self._tasks = [match.tasks[slot] for match in active.matches.values() for slot in sorted(match.tasks)]
-        self._known: dict[str, TaskWork] = {}
+        self._tasks = [m.tasks[slot] for m in active.matches.values() if not m.decided for slot in sorted(m.tasks)]
+        known = before._known if before else {}
+        self._known: dict[str, TaskWork] = {task_id: known[task_id] for task_id in self._tasks if task_id in known}
 
     def work(self, t: Tournament, now: datetime) -> list[TaskWork]:
         """Of every task that is not decided."""

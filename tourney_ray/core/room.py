@@ -6,13 +6,14 @@ Guarantee: nothing that starts on a kept node delays the one for which it is kep
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tourney_ray.core.leases import Cluster, free_gpus
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.queueing import Request
+from tourney_ray.core.sizes import Sizes
 from tourney_ray.core.state import State
 
 LEEWAY = timedelta(minutes=2)
@@ -45,16 +46,14 @@ class Kept:
 class Room:
     """What is free now, what is kept, and what was taken since."""
 
-    def __init__(self, state: State, cluster: Cluster, now: datetime) -> None:
+    def __init__(self, state: State, cluster: Cluster, now: datetime, sizes: Sizes) -> None:
         self._state = state
         self._cluster = cluster
         self._now = now
         self._free = free_gpus(state)
         for seat in (cluster.seats or {}).values():
             self._free[seat] = self._free.get(seat, 0) - 1
-        self._gpus = {node.node_id: node.gpus for node in state.nodes.values() if node.lost_at is None}
-        self._suitable: dict[GpuRequirement, list[str]] = {}
-        self._open: dict[GpuRequirement, Sequence[str]] = {}
+        self._sizes = sizes
         self._roomy: dict[GpuRequirement, list[str]] = {}
         """Those of them that are narrow enough and have room, whoever they are kept for."""
         self._kept: dict[str, Kept] = {}
@@ -62,28 +61,12 @@ class Room:
         self._taken = defaultdict[str, list[tuple[datetime, str, int, str]]](list)
         """End, node, GPUs and key of what was let in here, by GPU type."""
 
-    def suitable(self, need: GpuRequirement) -> Sequence[str]:
-        """The nodes that could hold it if they were idle."""
-        if need not in self._suitable:
-            self._suitable[need] = sorted(n for n, gpus in self._gpus.items() if _check_suitable_gpus(need, gpus))
-        return self._suitable[need]
-
-    def open_to(self, need: GpuRequirement) -> Sequence[str]:
-        """Those of them that it may have: none that is larger than one that could be launched instead."""
-        if need not in self._open:
-            self._open[need] = self._narrow_enough(need)
-        return self._open[need]
-
-    def _narrow_enough(self, need: GpuRequirement) -> Sequence[str]:
-        kind, types = need.gpu_type, self._cluster.launchable or ()
-        least = min((gpus for k, gpus in types if k == kind and gpus >= need.gpus), default=None)
-        nodes = self.suitable(need)
-        return nodes if least is None else [node for node in nodes if self._gpus[node][kind] <= least]
-
     def fitting(self, need: GpuRequirement, hours: float) -> Sequence[str]:
         """The nodes on which it may start now."""
         if need not in self._roomy:
-            self._roomy[need] = [node for node in self.open_to(need) if self._free[node, need.gpu_type] >= need.gpus]
+            self._roomy[need] = [
+                node for node in self._sizes.open_to(need) if self._free[node, need.gpu_type] >= need.gpus
+            ]
         roomy, kept = self._roomy[need], self._kept.get(need.gpu_type)
         if kept is None or kept.spare >= need.gpus or kept.node not in roomy or self._ends_before(kept, hours):
             return roomy
@@ -111,7 +94,7 @@ class Room:
         if kind in self._kept:
             return
         ends = self._ends(kind)
-        turns = [turn for n in self.open_to(request.requirement) if (turn := self._turn(request, n, ends[n]))]
+        turns = [turn for n in self._sizes.open_to(request.requirement) if (turn := self._turn(request, n, ends[n]))]
         fit = [turn for turn in turns if turn.node not in self._cluster.unfit] or turns
         if fit:
             self._kept[kind] = min(fit, key=lambda t: (t.at if t.node in begun else t.at + UNSTAGED, t.node))
@@ -129,9 +112,9 @@ class Room:
     def why_none(self, request: Request) -> str:
         """Why it cannot start now; that it needs GPUs goes without saying."""
         need = request.requirement
-        if not self.suitable(need):
+        if not self._sizes.suitable(need):
             return self._unsuitable(need)
-        if not self.open_to(need):
+        if not self._sizes.open_to(need):
             return "a node as small as that can be launched"
         kept = self._kept.get(need.gpu_type)
         if kept and kept.key == request.key:
@@ -142,10 +125,9 @@ class Room:
         return "all are leased"
 
     def _unsuitable(self, need: GpuRequirement) -> str:
-        types = self._cluster.launchable
-        if types is None:
+        if self._sizes.launchable is None:
             return "no node has that"
-        could = any(_check_suitable_gpus(need, {kind: gpus}) for kind, gpus in types)
+        could = self._sizes.could_be_added(need)
         return "no node has that yet; one can be launched" if could else "no node has that, and none can be launched"
 
     def _turn(self, request: Request, node: str, ends: list[_End]) -> Kept | None:
@@ -175,8 +157,3 @@ class Room:
 
     def _ends_before(self, kept: Kept, hours: float) -> bool:
         return self._now + timedelta(hours=hours) + LEEWAY <= kept.at
-
-
-def _check_suitable_gpus(need: GpuRequirement, gpus: Mapping[str, int]) -> bool:
-    """Whether a node with these GPUs, by type, could hold the training if it were idle."""
-    return gpus.get(need.gpu_type, 0) >= need.gpus

@@ -5,18 +5,14 @@ Guarantee: a training starts only where its image and its data lie; an image is 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from tourney_ray.core.layout import Laid, Layout, image_id, lying
+from tourney_ray.core.layout import Layout, image_id
 from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.queueing import Line, Request
 from tourney_ray.core.state import State
-
-LEAST_STAGINGS = 2
-GPUS_PER_STAGING = 2
-"""On a node so many trainings are staged at a time, or one for so many of its GPUs where that is more."""
 
 AHEAD = 2
 """For how many times a node's GPUs trainings of one width are staged there before there is room for them."""
@@ -29,12 +25,11 @@ class Shelves:
         self._state = state
         self._cluster = cluster
         self._layout = layout
-        self._gpus = {n.node_id: n.gpus for n in state.nodes.values() if n.lost_at is None}
-        self._load = defaultdict[GpuRequirement, Counter[str]](Counter)
+        self._sizes = layout.sizes(state, cluster)
+        self._load: dict[GpuRequirement, Counter[str]] = {}
         """Trainings that are staged, or being staged, on a node and wait, by what they need."""
         self._stagings = Counter[str]()
-        self._most = {node: places(gpus) for node, gpus in self._gpus.items()}
-        self._slots = sum(self._most.values())
+        self._slots = self._sizes.all_stagings
         """How many more can be staged at a time."""
         self._builds: dict[tuple[str, str], str] = {}
         """Where an image is being built, by tournament and hotkey."""
@@ -46,14 +41,11 @@ class Shelves:
 
     def lies(self, request: Request) -> Collection[str]:
         """The nodes on which its data lie, with its entrant's image of now; all of them where nothing has to."""
-        if self._cluster.staged is None:
-            return self._gpus
-        there = self._cluster.staged.get(request.task_id, {}).get(request.key)
-        return lying(request, there, self._state) if there else ()
+        return self._layout.places(request) if self.needed else self._sizes.gpus
 
-    def laid(self, line: Line) -> Laid:
-        """The same of all that wait in a line, where something has to lie."""
-        return self._layout.of(line, self._state, self._cluster)
+    def nowhere(self, line: Line) -> Sequence[Request]:
+        """Those of a line that lie nowhere, in their order."""
+        return self._layout.nowhere(line)
 
     def under_way(self, line: Line) -> Mapping[str, Collection[str]]:
         """Those of a task that are being staged, and where."""
@@ -70,11 +62,7 @@ class Shelves:
     def goes_on(self, request: Request, roomy: Sequence[str]) -> bool:
         """Whether it is being staged already, but on none of those nodes: what is begun goes on where it is."""
         under_way = self._staging_of(request)
-        return any(node in self._gpus for node in under_way) and not any(node in roomy for node in under_way)
-
-    def is_under_way(self, request: Request) -> bool:
-        """Whether it is being staged anywhere."""
-        return bool(self._staging_of(request))
+        return any(node in self._sizes.gpus for node in under_way) and not any(node in roomy for node in under_way)
 
     def is_unbuilt(self, request: Request) -> bool:
         """Whether its entrant has no image yet."""
@@ -84,62 +72,50 @@ class Shelves:
         """Those of the nodes on which it is being staged."""
         return [node for node in self._staging_of(request) if node in nodes]
 
-    def count(self, request: Request, nodes: Iterable[str], times: int = 1) -> None:
-        """Take into account that it waits on these nodes; with −1 times, that it does not."""
-        load = self._load[request.requirement]
-        for node in nodes:
-            load[node] += times
-
-    def count_all(self, line: Line, seen: Iterable[Request]) -> None:
-        """The same of all that lie anywhere and wait in a line, `seen` ones left out."""
-        laid, load = self.laid(line), self._load[line.first.requirement]
-        for node, count in laid.counts.items():
-            load[node] += count
-        for request in seen:
-            self.count(request, laid.places.get(request.key, ()), -1)
+    def started(self, request: Request) -> None:
+        """It does not wait any more where it lies."""
+        load = self._waiting(request.requirement)
+        for node in self.lies(request) if self.needed else ():
+            load[node] -= 1
 
     def builds_on(self, request: Request) -> str | None:
         """Where its image is being built for another training."""
         return self._builds.get(request.entrant) if request.entrant else None
 
-    def most(self, nodes: Iterable[str]) -> int:
-        """How many trainings these nodes can stage at a time."""
-        return sum(self._most[node] for node in nodes)
-
     def idle(self, nodes: Sequence[str]) -> list[str]:
         """Those on which something can be staged now; an unfit one is tried where there is no other."""
         if not self._slots:
             return []
-        return [node for node in self.fit(nodes) or nodes if self._stagings[node] < self._most[node]]
+        return [node for node in self.fit(nodes) or nodes if self._stagings[node] < self._sizes.stagings[node]]
 
     def ahead(self, request: Request, nodes: Sequence[str]) -> str | None:
         """Where it is staged until there is room for it: where it is begun, else where the least waits for its size."""
         under_way = self.idle(self.on_its_way(request, nodes))
         if under_way:
             return under_way[0]
-        need = request.requirement
-        waits = self._load[need]
-        load = {n: (waits[n] + 1) * need.gpus / self._gpus[n][need.gpu_type] for n in self.idle(nodes)}
+        need, gpus = request.requirement, self._sizes.gpus
+        waits = self._waiting(need)
+        load = {n: (waits[n] + 1) * need.gpus / gpus[n][need.gpu_type] for n in self.idle(nodes)}
         return min((n for n in load if load[n] <= AHEAD), key=lambda n: (load[n], n), default=None)
 
     def stage(self, request: Request, node: str) -> str:
         """Let it be staged there; what it waits for, then."""
         self._stagings[node] += 1
         self._slots -= 1
-        self._load[request.requirement][node] += 1
+        self._waiting(request.requirement)[node] += 1
         if request.entrant is not None and self.is_unbuilt(request):
             self._builds[request.entrant] = node
         why = f": {self._cluster.unfit[node]}" if node in self._cluster.unfit else ""
         return f"its image and data are being staged on {node}{why}"
 
+    def _waiting(self, need: GpuRequirement) -> Counter[str]:
+        if need not in self._load:
+            self._load[need] = self._layout.waiting(need)
+        return self._load[need]
+
     def _staging_of(self, request: Request) -> Collection[str]:
         """The nodes on which it is being staged."""
         return self._cluster.staging.get(request.task_id, {}).get(request.key, ())
-
-
-def places(gpus: Mapping[str, int]) -> int:
-    """How many trainings a node with these GPUs stages at a time."""
-    return max(LEAST_STAGINGS, sum(gpus.values()) // GPUS_PER_STAGING)
 
 
 def put(staged: Staged, key: str, node: str, image_id: str | None) -> Staged:

@@ -119,8 +119,8 @@ def _round_completed(t: Tournament, fact: e.RoundCompleted) -> Tournament:
 
 
 def _image_built(t: Tournament, fact: e.ImageBuilt) -> Tournament:
-    entered = {*t.entrants, *((t.champion.hotkey,) if t.champion else ())}
-    need(fact.hotkey in entered, fact, f"{fact.hotkey} has not entered")
+    defends = t.champion is not None and fact.hotkey == t.champion.hotkey
+    need(defends or fact.hotkey in t.entrants, fact, f"{fact.hotkey} has not entered")
     tree = t.contestant(fact.hotkey).tree_hash
     need(fact.tree_hash == tree, fact, f"{fact.hotkey} entered with tree {tree[:12]}")
     return replace(t, images=_set(t.images, fact.hotkey, fact))
