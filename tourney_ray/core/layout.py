@@ -27,20 +27,21 @@ class Laid:
     nodes: Mapping[str, Node]
     images: Mapping[str, ImageBuilt]
     """Of its tournament, by hotkey."""
-    looked_at: Sequence[tuple[str, ImageBuilt | None]]
-    """The images of those of which anything lies anywhere."""
+    owners: Sequence[str]
+    """To whom those belong of which anything lies anywhere."""
+    looked_at: Sequence[ImageBuilt | None]
+    """The images of these."""
     places: Mapping[str, Sequence[str]]
     """The nodes on which data and image lie, by training; without those that lie nowhere."""
     nowhere: Sequence[Request]
     """Those that lie nowhere, in their order."""
 
-    def holds(self, line: Line, staged: Staged, state: State) -> bool:
+    def holds(self, line: Line, staged: Staged, nodes: Mapping[str, Node], images: Mapping[str, ImageBuilt]) -> bool:
         """Whether it is still so."""
-        if self.line is not line or self.staged is not staged or self.nodes is not state.nodes:
+        if self.line is not line or self.staged is not staged or self.nodes is not nodes:
             return False
-        images = _images_of(line.first, state)
         if self.images is not images:
-            if any(images.get(hotkey) is not image for hotkey, image in self.looked_at):
+            if [*map(images.get, self.owners)] != self.looked_at:
                 return False
             self.images = images
         return True
@@ -68,13 +69,15 @@ class Layout:
         """Take in what lies where of all that wait, a line for each task, where anything has to lie."""
         if cluster.staged is None:
             return
+        images = {t.tournament_id: t.images for t in state.tournaments.values()}
         gone = set(self._laid)
         for line in queue:
-            task_id = line.first.task_id
+            task_id, owner = line.first.task_id, line.first.entrant
             gone.discard(task_id)
             known, staged = self._laid.get(task_id), cluster.staged.get(task_id, NOTHING)
-            if known is None or not known.holds(line, staged, state):
-                self._replace(task_id, _look(line, staged, state))
+            built = images.get(owner[0], NO_IMAGES) if owner else NO_IMAGES
+            if known is None or not known.holds(line, staged, state.nodes, built):
+                self._replace(task_id, _look(line, staged, state.nodes, built))
         for task_id in gone:
             self._replace(task_id, None)
 
@@ -104,34 +107,27 @@ class Layout:
                 waiting[node] += times
 
 
-def _look(line: Line, staged: Staged, state: State) -> Laid:
-    images, places = _images_of(line.first, state), dict[str, Sequence[str]]()
-    looked_at: list[tuple[str, ImageBuilt | None]] = []
+def _look(line: Line, staged: Staged, nodes: Mapping[str, Node], images: Mapping[str, ImageBuilt]) -> Laid:
+    owners, places = list[str](), dict[str, Sequence[str]]()
     for key, there in staged.items():
         if request := line.by_key.get(key):
             if request.entrant:
-                looked_at.append((request.entrant[1], images.get(request.entrant[1])))
-            if nodes := _lying(request, there, state):
-                places[key] = nodes
+                owners.append(request.entrant[1])
+            image = _image_id(request, images)
+            if lying := [n for n, lies in there.items() if lies == image and n in nodes and not nodes[n].lost_at]:
+                places[key] = lying
     nowhere = [request for request in line.requests if request.key not in places]
-    return Laid(line, staged, state.nodes, images, looked_at, places, nowhere)
-
-
-def _lying(request: Request, there: Mapping[str, str], state: State) -> list[str]:
-    """Those of the nodes that are there on which its data lie with the image that its entrant has now."""
-    image = image_id(request, state)
-    return [n for n, lies in there.items() if lies == image and n in state.nodes and state.nodes[n].lost_at is None]
+    return Laid(line, staged, nodes, images, owners, [*map(images.get, owners)], places, nowhere)
 
 
 def image_id(request: Request, state: State) -> str | None:
     """Id of the image that its entrant has; empty where it needs none, None where there is none yet."""
+    t = state.tournaments.get(request.entrant[0]) if request.entrant else None
+    return _image_id(request, t.images if t else NO_IMAGES)
+
+
+def _image_id(request: Request, images: Mapping[str, ImageBuilt]) -> str | None:
     if request.entrant is None:
         return ""
-    built = _images_of(request, state).get(request.entrant[1])
+    built = images.get(request.entrant[1])
     return built.image_id if built else None
-
-
-def _images_of(request: Request, state: State) -> Mapping[str, ImageBuilt]:
-    """All images of its tournament, by hotkey."""
-    t = state.tournaments.get(request.entrant[0]) if request.entrant else None
-    return t.images if t else NO_IMAGES

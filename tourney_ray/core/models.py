@@ -6,7 +6,7 @@ Everything here is immutable and refuses unknown fields. Nothing here decides an
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -113,36 +113,27 @@ class Blame(StrEnum):
 class GpuRequirement(StrEnum):
     """The GPUs that one training holds (RULES §5). H100s are counted, an A100 training holds one."""
 
-    H100_1X = "1xH100"
-    H100_2X = "2xH100"
-    H100_4X = "4xH100"
-    H100_8X = "8xH100"
-    A100 = "A100"
+    H100_1X = "1xH100", "H100", 1
+    H100_2X = "2xH100", "H100", 2
+    H100_4X = "4xH100", "H100", 4
+    H100_8X = "8xH100", "H100", 8
+    A100 = "A100", "A100", 1
 
-    @property
-    def gpu_type(self) -> str:
-        """The Ray custom resource: `H100` or `A100`."""
-        return _HELD[self][0]
+    gpu_type: str
+    """The Ray custom resource: `H100` or `A100`."""
+    gpus: int
+    """How many of them, 1 to 8."""
 
-    @property
-    def gpus(self) -> int:
-        """How many of them, 1 to 8."""
-        return _HELD[self][1]
+    def __new__(cls, value: str, gpu_type: str, gpus: int) -> Self:
+        """A member that is its value, with what that says."""
+        member = str.__new__(cls, value)
+        member._value_, member.gpu_type, member.gpus = value, gpu_type, gpus
+        return member
 
     @property
     def narrowest(self) -> GpuRequirement:
         """One GPU of that type."""
         return GpuRequirement.A100 if self is GpuRequirement.A100 else GpuRequirement.H100_1X
-
-
-_HELD: dict[GpuRequirement, tuple[str, int]] = {
-    GpuRequirement.H100_1X: ("H100", 1),
-    GpuRequirement.H100_2X: ("H100", 2),
-    GpuRequirement.H100_4X: ("H100", 4),
-    GpuRequirement.H100_8X: ("H100", 8),
-    GpuRequirement.A100: ("A100", 1),
-}
-"""GPU type and count."""
 
 
 class Miner(Record):

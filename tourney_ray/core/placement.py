@@ -50,8 +50,6 @@ class _Desk:
         """What has no room and is to be staged until then, by line."""
         self._full_shelves: set[GpuRequirement] = set()
         """For what as much is staged ahead on every node as may be."""
-        self._most: dict[GpuRequirement, int] = {}
-        """How many trainings can be staged at a time."""
         self._misses = 0
         """How many of the rank at hand could neither start nor be staged."""
         self._none = False
@@ -150,7 +148,7 @@ class _Desk:
         nowhere, need = self._shelves.nowhere(line), line.first.requirement
         if first := {request.key for request in line.requests[:served]}:
             nowhere = [request for request in nowhere if request.key not in first]
-        nowhere = nowhere[: self._most_at_a_time(need) + 1 - self._misses]
+        nowhere = nowhere[: self._sizes.stagings_open_to(need) + 1 - self._misses]
         self._ahead.append((line, nowhere))
         return self._missed(need, len(nowhere))
 
@@ -189,12 +187,7 @@ class _Desk:
     def _missed(self, need: GpuRequirement, more: int = 1) -> bool:
         """Whether to look further: what is staged is at the queue's head, and the rest only waits for places."""
         self._misses += more
-        return self._misses <= self._most_at_a_time(need)
-
-    def _most_at_a_time(self, need: GpuRequirement) -> int:
-        if need not in self._most:
-            self._most[need] = self._sizes.stagings_open_to(need)
-        return self._most[need]
+        return self._misses <= self._sizes.stagings_open_to(need)
 
     def _roomy(self, request: Request) -> Sequence[str]:
         if self._none or self._full:

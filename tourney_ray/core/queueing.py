@@ -50,17 +50,16 @@ class Line:
     by_key: Mapping[str, Request]
     """In their order."""
     requests: tuple[Request, ...] = field(init=False)
+    first: Request = field(init=False)
+    """Whatever is true of all of them is true of this one."""
     rank: Rank = field(init=False)
 
     def __post_init__(self) -> None:
         """Find out once where all of them stand."""
-        object.__setattr__(self, "requests", tuple(self.by_key.values()))
-        object.__setattr__(self, "rank", rank(self.first))
-
-    @property
-    def first(self) -> Request:
-        """Whatever is true of all of them is true of this one."""
-        return self.requests[0]
+        requests = tuple(self.by_key.values())
+        object.__setattr__(self, "requests", requests)
+        object.__setattr__(self, "first", requests[0])
+        object.__setattr__(self, "rank", rank(requests[0]))
 
     @staticmethod
     def of(*requests: Request) -> Line:

@@ -50,9 +50,12 @@ class Room:
         self._state = state
         self._cluster = cluster
         self._now = now
-        self._free = free_gpus(state)
+        self._free: dict[str, dict[str, int]] = {}
+        """By GPU type and node."""
+        for (node, kind), count in free_gpus(state).items():
+            self._free.setdefault(kind, {})[node] = count
         for seat in (cluster.seats or {}).values():
-            self._free[seat] = self._free.get(seat, 0) - 1
+            self._let_sit(*seat)
         self._sizes = sizes
         self._roomy: dict[GpuRequirement, list[str]] = {}
         """Those of them that are narrow enough and have room, whoever they are kept for."""
@@ -64,9 +67,8 @@ class Room:
     def fitting(self, need: GpuRequirement, hours: float) -> Sequence[str]:
         """The nodes on which it may start now."""
         if need not in self._roomy:
-            self._roomy[need] = [
-                node for node in self._sizes.open_to(need) if self._free[node, need.gpu_type] >= need.gpus
-            ]
+            free, gpus = self._free.get(need.gpu_type, {}), need.gpus
+            self._roomy[need] = [node for node in self._sizes.open_to(need) if free[node] >= gpus]
         roomy, kept = self._roomy[need], self._kept.get(need.gpu_type)
         if kept is None or kept.spare >= need.gpus or kept.node not in roomy or self._ends_before(kept, hours):
             return roomy
@@ -74,14 +76,16 @@ class Room:
 
     def fullest(self, need: GpuRequirement, nodes: Iterable[str]) -> str:
         """Of those nodes the one with the fewest free GPUs, of equals the first."""
-        return min(nodes, key=lambda node: (self._free[node, need.gpu_type], node))
+        free = self._free[need.gpu_type]
+        return min(nodes, key=lambda node: (free[node], node))
 
     def take(self, request: Request, node: str) -> None:
         """Let it in there."""
         kind, gpus = request.requirement.gpu_type, request.requirement.gpus
-        self._free[node, kind] -= gpus
+        free = self._free[kind]
+        free[node] -= gpus
         for need, roomy in self._roomy.items():
-            if need.gpu_type == kind and need.gpus > self._free[node, kind] and node in roomy:
+            if need.gpu_type == kind and need.gpus > free[node] and node in roomy:
                 roomy.remove(node)
         self._taken[kind].append((self._now + timedelta(hours=request.hours) + LEEWAY, node, gpus, request.key))
         kept = self._kept.get(kind)
@@ -93,8 +97,8 @@ class Room:
         kind = request.requirement.gpu_type
         if kind in self._kept:
             return
-        ends = self._ends(kind)
-        turns = [turn for n in self._sizes.open_to(request.requirement) if (turn := self._turn(request, n, ends[n]))]
+        ends, nodes = self._ends(kind), self._sizes.open_to(request.requirement)
+        turns = [turn for node in nodes if (turn := self._turn(request, node, ends[node]))]
         fit = [turn for turn in turns if turn.node not in self._cluster.unfit] or turns
         if fit:
             self._kept[kind] = min(fit, key=lambda t: (t.at if t.node in begun else t.at + UNSTAGED, t.node))
@@ -120,9 +124,14 @@ class Room:
         if kept and kept.key == request.key:
             after = f", behind {kept.behind}" if kept.behind else ""
             return f"{kept.node} is kept for it, free at {kept.at:%F %T} UTC at the latest{after}"
-        if kept and self._free[kept.node, need.gpu_type] >= need.gpus:
+        if kept and self._free[need.gpu_type][kept.node] >= need.gpus:
             return f"{kept.node} is kept for {kept.key}, and nothing else is free"
         return "all are leased"
+
+    def _let_sit(self, node: str, kind: str) -> None:
+        """Give an evaluation one of a node's GPUs."""
+        free = self._free.setdefault(kind, {})
+        free[node] = free.get(node, 0) - 1
 
     def _unsuitable(self, need: GpuRequirement) -> str:
         if self._sizes.launchable is None:
@@ -133,7 +142,7 @@ class Room:
     def _turn(self, request: Request, node: str, ends: list[_End]) -> Kept | None:
         """When the node has room for it at the latest, by the time limits of what runs there; None if never."""
         kind, gpus = request.requirement.gpu_type, request.requirement.gpus
-        free, at, behind = self._free[node, kind], self._now, ""
+        free, at, behind = self._free[kind][node], self._now, ""
         for end, held, name in sorted(ends):
             if free >= gpus and end > at:
                 break

@@ -28,18 +28,10 @@ from tourney_ray.core.weights import standings, task_points
 def ripe_tasks(t: Tournament, active: Round) -> Iterator[e.Fact]:
     """The decision of every task whose trainings are terminal and evaluated, or its repetition when nobody is valid."""
     for match in active.matches.values():
-        for task_id in () if match.decided else match.tasks.values():
+        for task_id in match.tasks.values():
             task = t.tasks[task_id]
-            if task.decided is None and _ripe(task):
+            if task.done and task.decided is None:
                 yield _decide_task(t, active, match, task)
-
-
-def _ripe(task: Task) -> bool:
-    for training in reversed(task.trainings.values()):  # the last to start is mostly the last to be done
-        status = training.status
-        if status is not TrainingStatus.FAILURE and (status is not TrainingStatus.SUCCESS or not training.evaluated):
-            return False
-    return True
 
 
 def _decide_task(t: Tournament, active: Round, match: Match, task: Task) -> e.Fact:
@@ -132,8 +124,10 @@ def _is_upset(t: Tournament, task: Task, ranking: Sequence[e.Ranked]) -> bool:
 def ripe_matches(t: Tournament, active: Round) -> Iterator[e.Fact]:
     """The verdicts of every match whose tasks are all decided."""
     for match in active.matches.values():
-        if match.decided is None and all(t.tasks[task_id].decided for task_id in match.tasks.values()):
-            decided = [d for d in (t.tasks[task_id].decided for task_id in match.tasks.values()) if d]
+        if match.decided:
+            continue
+        decided = [d for task_id in match.tasks.values() if (d := t.tasks[task_id].decided)]
+        if len(decided) == len(match.tasks):
             decision = _decide_match(t, active, match, decided)
             yield e.MatchDecided(
                 tournament_id=t.tournament_id,

@@ -27,6 +27,7 @@ class Sizes:
         self.all_stagings = sum(self.stagings.values())
         self._suitable: dict[GpuRequirement, Sequence[str]] = {}
         self._open: dict[GpuRequirement, Sequence[str]] = {}
+        self._stagings_open: dict[GpuRequirement, int] = {}
 
     def suitable(self, need: GpuRequirement) -> Sequence[str]:
         """The nodes that could hold it if they were idle."""
@@ -42,7 +43,9 @@ class Sizes:
 
     def stagings_open_to(self, need: GpuRequirement) -> int:
         """How many trainings these stage at a time."""
-        return sum(self.stagings[node] for node in self.open_to(need))
+        if need not in self._stagings_open:
+            self._stagings_open[need] = sum(self.stagings[node] for node in self.open_to(need))
+        return self._stagings_open[need]
 
     def could_be_added(self, need: GpuRequirement) -> bool:
         """Whether a node could be added that could hold it."""

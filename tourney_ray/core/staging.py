@@ -93,9 +93,9 @@ class Shelves:
         under_way = self.idle(self.on_its_way(request, nodes))
         if under_way:
             return under_way[0]
-        need, gpus = request.requirement, self._sizes.gpus
-        waits = self._waiting(need)
-        load = {n: (waits[n] + 1) * need.gpus / gpus[n][need.gpu_type] for n in self.idle(nodes)}
+        waits, gpus = self._waiting(request.requirement), self._sizes.gpus
+        kind, each = request.requirement.gpu_type, request.requirement.gpus
+        load = {n: (waits[n] + 1) * each / gpus[n][kind] for n in self.idle(nodes)}
         return min((n for n in load if load[n] <= AHEAD), key=lambda n: (load[n], n), default=None)
 
     def stage(self, request: Request, node: str) -> str:

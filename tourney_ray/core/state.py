@@ -112,6 +112,12 @@ class Training:
         """Whether nothing more will be trained."""
         return self.status in (TrainingStatus.SUCCESS, TrainingStatus.FAILURE)
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be trained or evaluated."""
+        status = self.status
+        return status is TrainingStatus.FAILURE or (status is TrainingStatus.SUCCESS and self.evaluated is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -136,6 +142,13 @@ class Task:
     """The past task whose data it repeats."""
     best_historical: float | None = None
     decided: TaskDecided | None = None
+    done: bool = field(init=False, compare=False)
+    """Whether all its trainings are over, each with its metric or failed."""
+
+    def __post_init__(self) -> None:
+        """Find that out once: it is asked after every fact. The last to start is mostly the last to be done."""
+        trainings = reversed(self.trainings.values())
+        object.__setattr__(self, "done", bool(self.trainings) and all(training.done for training in trainings))
 
     @property
     def place(self) -> TaskPlace:

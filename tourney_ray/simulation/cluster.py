@@ -67,6 +67,12 @@ class Machine:
     """Stored beside the output of attempts that have ended here."""
     removed: set[str] = field(default_factory=set[str])
     """Attempts that may not start here any more."""
+    node: Node = field(init=False)
+    """As Ray would list it."""
+
+    def __post_init__(self) -> None:
+        """It is looked at in every step of every driver."""
+        self.node = Node(self.node_id, self.gpus)
 
     def free(self, gpu_type: str) -> list[int]:
         """Numbers of the GPUs that no container has."""
@@ -109,7 +115,7 @@ class VirtualCluster:
 
     def seen(self) -> tuple[Node, ...]:
         """The nodes as Ray would list them."""
-        return tuple(Node(m.node_id, m.gpus) for m in self.machines.values() if m.up)
+        return tuple([machine.node for machine in self.machines.values() if machine.up])
 
     def running(self, attempt_id: str) -> Machine | None:
         """The machine on which a container of that attempt is, whether or not anybody can see it."""
