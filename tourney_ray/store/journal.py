@@ -112,20 +112,19 @@ class Journal:
         last = first + count - 1
         try:
             with tables.transaction(self._connection):
-                self._expect(first - 1)
                 tables.write(self._connection, steps)
         except (duckdb.ConstraintException, duckdb.TransactionException) as error:
-            raise JournalConflict(f"facts {first} to {last} meet those of another writer: {one_line(error)}") from error
+            raise JournalConflict(*self._conflict(first, last, error)) from error
         except duckdb.Error as error:
             raise StorageUnavailable(f"facts {first} to {last} cannot be recorded: {one_line(error)}") from error
 
-    def _expect(self, seq: int) -> None:
+    def _conflict(self, first: int, last: int, error: duckdb.Error) -> tuple[str, str]:
+        """What happened and what to do where fact `first` is there already, or about to be."""
+        hint = "end the other writer and open the journal again"
         ((found,),) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
-        if found != seq:
-            raise JournalConflict(
-                f"the journal ends with fact {found}, this writer knows {seq}",
-                "end the other writer and open the journal again",
-            )
+        if found == first - 1:
+            return f"facts {first} to {last} meet those of another writer: {one_line(error)}", hint
+        return f"the journal ends with fact {found}, this writer knows {first - 1}", hint
 
 
 class _Seen:
