@@ -30,6 +30,7 @@ from tourney_ray.effects.engine.trainer import ContainerTrainer, output_of
 from tourney_ray.effects.ports import Place
 from tourney_ray.effects.ran import Ran
 from tourney_ray.effects.task_cache import TaskCache
+from tourney_ray.errors import TourneyError
 from tourney_ray.samples.base_image import ensure_base_image
 
 BASELINE = "docker run --rm"
@@ -52,13 +53,21 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--host", default="", help="the engine; default: DOCKER_HOST, else the usual socket")
     given = arguments.parse_args()
-    with closing(connect(given.host)) as engine, tempfile.TemporaryDirectory(prefix="tourney-bench-") as folder:
+    try:
+        rows = _measured_on(given.host, 2 if given.quick else 9)
+    except TourneyError as error:
+        raise SystemExit(f"error: {error.message}\nhint: {error.hint}") from error
+    show("containers", rows, given.json)
+
+
+def _measured_on(host: str, turns: int) -> list[Row]:
+    """The rows, on that engine, of an image that does nothing."""
+    with closing(connect(host)) as engine, tempfile.TemporaryDirectory(prefix="tourney-bench-") as folder:
         base = ensure_base_image(engine, tiny=True)
         dockerfile = f'FROM {base.name}\nENTRYPOINT ["true"]\n'.encode()
         with translated("building an image that does nothing"):
             image, _ = engine.client.images.build(fileobj=io.BytesIO(dockerfile), rm=True, network_mode="none")
-        rows = measured(engine, str(image.id), Path(folder), 2 if given.quick else 9)
-    show("containers", rows, given.json)
+        return measured(engine, str(image.id), Path(folder), turns)
 
 
 def measured(engine: Engine, image_id: str, folder: Path, turns: int) -> list[Row]:

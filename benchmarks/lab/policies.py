@@ -7,7 +7,7 @@ afterwards, as `core.placement` has it staged; the others hold GPUs for all of i
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -32,12 +32,32 @@ Pick = Callable[[Sequence[Job], dict[str, int]], tuple[Job, str] | None]
 """Which of the waiting goes to which node next, by its free GPUs; None: nothing does."""
 
 
-def ours(jobs: Sequence[Job], nodes: int) -> float:
-    """Makespan of `core.placement.place`, asked again whenever anything has ended."""
+@dataclass(slots=True)
+class Played:
+    """How it went."""
+
+    hours: float = 0.0
+    """From the start to the end of the last training."""
+    idle: float = 0.0
+    """GPU-hours of which nobody had any use, though a training that waited would have fit."""
+    _seen: float = 0.0
+    _usable: int = 0
+
+    def until(self, hours: float) -> None:
+        """As many GPUs as before could have been used until then."""
+        self.idle, self._seen = self.idle + self._usable * (hours - self._seen), hours
+
+    def from_now(self, usable: int) -> None:
+        """So many could be used from now on, and are not."""
+        self._usable = usable
+
+
+def ours(jobs: Sequence[Job], nodes: int) -> Played:
+    """Of `core.placement.place`, asked again whenever anything has ended."""
     return _Ours(jobs, nodes).play()
 
 
-def arrival_order(jobs: Sequence[Job], nodes: int) -> float:
+def arrival_order(jobs: Sequence[Job], nodes: int) -> Played:
     """Of a queue that is served in the order of arrival, each to the fullest node that fits."""
 
     def pick(waiting: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | None:
@@ -46,7 +66,7 @@ def arrival_order(jobs: Sequence[Job], nodes: int) -> float:
     return _greedy(jobs, nodes, pick, polls=False)
 
 
-def smallest_first(jobs: Sequence[Job], nodes: int) -> float:
+def smallest_first(jobs: Sequence[Job], nodes: int) -> Played:
     """Of what Ray drifts to: the narrowest that fits goes first."""
 
     def pick(waiting: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | None:
@@ -55,7 +75,7 @@ def smallest_first(jobs: Sequence[Job], nodes: int) -> float:
     return _greedy(jobs, nodes, pick, polls=False)
 
 
-def god(jobs: Sequence[Job], nodes: int) -> float:
+def god(jobs: Sequence[Job], nodes: int) -> Played:
     """Of G.O.D's policy: every 15 minutes what leaves the smallest share of a node's free GPUs over; nobody waits for
     a wide one, and downloads, builds and uploads are done while GPUs are held.
     """
@@ -79,23 +99,43 @@ def _best_fit(jobs: Sequence[Job], free: dict[str, int]) -> tuple[Job, str] | No
     return None
 
 
-def _greedy(jobs: Sequence[Job], nodes: int, pick: Pick, *, polls: bool) -> float:
-    free, waiting = {f"n{i:02d}": NODE_GPUS for i in range(nodes)}, list(jobs)
+def _greedy(jobs: Sequence[Job], nodes: int, pick: Pick, *, polls: bool) -> Played:
+    free, waiting, played = {f"n{i:02d}": NODE_GPUS for i in range(nodes)}, list(jobs), Played()
     ends: list[tuple[float, int, Job, str]] = []
     order, now = count(), 0.0
-    while waiting or ends:
+    while waiting:
         while ends and ends[0][0] <= now:
-            _, _, job, node = heapq.heappop(ends)
+            end, _, job, node = heapq.heappop(ends)
+            played.until(end)
             free[node] += job.gpus
+            played.from_now(_usable(waiting, free))
+        played.until(now)
         while chosen := pick(waiting, free):
             job, node = chosen
             waiting.remove(job)
             free[node] -= job.gpus
             heapq.heappush(ends, (now + job.builds + job.downloads + job.runs + job.uploads, next(order), job, node))
-        if not waiting:
-            return max(end for end, *_ in ends)
+        played.from_now(_usable(waiting, free))
+        played.hours = max(end for end, *_ in ends)
         now = now + POLL if polls else ends[0][0]
-    return now
+    return played
+
+
+def _take(free: dict[str, int], node: str, gpus: int) -> int:
+    """So many GPUs of that node, or none where it has fewer."""
+    taken = gpus if free[node] >= gpus else 0
+    free[node] -= taken
+    return taken
+
+
+def _usable(waiting: Iterable[Job], free: Mapping[str, int]) -> int:
+    """How many of the free GPUs those that wait could have at once."""
+    left, used = dict(free), 0
+    for job in sorted(waiting, key=lambda job: -job.gpus):
+        if fits := [node for node, gpus in left.items() if gpus >= job.gpus]:
+            left[fits[0]] -= job.gpus
+            used += job.gpus
+    return used
 
 
 @dataclass
@@ -119,17 +159,19 @@ class _Ours:
         self._waiting = {job.key: Line.of(_request(job)) for job in self.jobs}
         self._layout = Layout()
 
-    def play(self) -> float:
-        """The end of the last training."""
-        last = 0.0
+    def play(self) -> Played:
+        """All of them; what is staged where it may start at once would have a use for GPUs that are free."""
+        played = Played()
         while self._waiting or self.leases:
-            self._decide()
+            played.from_now(self._decide())
             self.now, _, event = heapq.heappop(self.events)
             event()
-            last = max(last, self.now)
-        return last
+            played.until(self.now)
+        played.hours = self.now
+        return played
 
-    def _decide(self) -> None:
+    def _decide(self) -> int:
+        """Start and stage what can be; how many free GPUs wait for those that are staged on them."""
         state, now = self._state(), START + timedelta(hours=self.now)
         cluster = Cluster(staged=self.staged, staging=self.staging)
         placed = place(self._waiting.values(), state, cluster, now, self._layout)
@@ -142,6 +184,9 @@ class _Ours:
                 self._after(staging, lambda key=key, node=node: self._lies(key, node))
         for key, node in placed.nodes.items():
             self._start(self._by_key[key], node, now)
+        held = self._state().held
+        free = {node: NODE_GPUS - held.get((node, "H100"), 0) for node in self._machines}
+        return sum(_take(free, node, self._by_key[key].gpus) for key, node in placed.stagings.items())
 
     def _start(self, job: Job, node: str, now: datetime) -> None:
         del self._waiting[job.key]

@@ -20,8 +20,9 @@ from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import Evaluated, TaskType
 from tourney_ray.core.nodes import Node
 from tourney_ray.driver import gpu_evaluators as module
+from tourney_ray.driver.evaluators import UNFIT_S
 from tourney_ray.driver.gpu_claims import Gpu
-from tourney_ray.driver.gpu_evaluators import UNFIT_S, GpuEvaluators
+from tourney_ray.driver.gpu_evaluators import GpuEvaluators
 
 A, B = "0a" * 28, "0b" * 28
 NODES = [{"NodeID": name, "Resources": {"CPU": 4.0, "GPU": 8.0, "H100": 8.0}} for name in (A, B)]

@@ -22,14 +22,12 @@ from tourney_ray.core.evaluations import NotEvaluated
 from tourney_ray.core.leases import Seat
 from tourney_ray.core.models import Evaluated
 from tourney_ray.driver.evaluator_worker import EvaluatorWorker
+from tourney_ray.driver.evaluators import UNFIT_S
 from tourney_ray.driver.faults import fault
 from tourney_ray.driver.gpu_claims import Gpu
 from tourney_ray.driver.tasks import FromHead
 
 log = logging.getLogger(__name__)
-
-UNFIT_S = 60.0
-"""How long nothing is evaluated on a node after its evaluator could not tell."""
 
 IDLE_S = 30.0
 """How long an evaluator waits for the plan to seat another evaluation there, as long as nobody else wants its GPU."""
