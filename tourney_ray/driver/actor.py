@@ -25,6 +25,7 @@ from tourney_ray.core.schedule import Agenda
 from tourney_ray.driver import work
 from tourney_ray.driver.acts import Deed
 from tourney_ray.driver.dispatch import RayDispatcher
+from tourney_ray.driver.inbox import Inbox, Letter
 from tourney_ray.driver.loop import Loop, Outcome
 from tourney_ray.driver.outcomes import attempt_running
 from tourney_ray.driver.sweeping import Sweeper
@@ -87,12 +88,12 @@ class Driver:
         self._settings = settings
         self._journal = _open_patiently(settings.state / "journal.duckdb")
         self._entries = list(self._journal.entries())
-        self._inbox: asyncio.Queue[Outcome | Deed] = asyncio.Queue()
+        self._inbox = Inbox()
         self._news = asyncio.Condition()
         self._halted = self._storage = ""
         self._sweeper = Sweeper(lambda: self.gc(dry_run=False))
         self._tails: dict[str, str] = {}
-        self._dispatcher = self.dispatchers(settings, lambda: self._journal.state, self._inbox.put_nowait, NAMESPACE)
+        self._dispatcher = self.dispatchers(settings, lambda: self._journal.state, self._inbox.put, NAMESPACE)
         self._dispatcher.on_defect = self._halt
         agenda = Agenda(settings.types, settings.endless, settings.rules)
         self._loop = Loop(self._journal, self._dispatcher, agenda)
@@ -120,7 +121,7 @@ class Driver:
         """
         self._need_steps()
         deed = Deed(act, asyncio.get_running_loop().create_future())
-        self._inbox.put_nowait(deed)
+        self._inbox.put(deed)
         await asyncio.wait((deed.answer, self._stepping), return_when=asyncio.FIRST_COMPLETED)
         if not deed.answer.done():
             self._need_steps()
@@ -143,7 +144,7 @@ class Driver:
         running = attempt_running(self._journal.state, command_id.removeprefix("train/"))
         if running is not None:
             running = running.model_copy(update={"gpu_indices": gpu_indices, "image_id": image_id})
-            self._inbox.put_nowait(Outcome(command_id, (running,), done=False))
+            self._inbox.put(Outcome(command_id, (running,), done=False))
 
     async def said(self, command_id: str, tail: str) -> None:
         """The end of a running attempt's log; called by its watcher whenever that changes."""
@@ -174,7 +175,7 @@ class Driver:
         self._journal.close()
 
     async def _run(self) -> None:
-        letters: list[Outcome | Deed] = []
+        letters: list[Letter] = []
         while True:
             known = len(self._entries)
             try:
@@ -187,7 +188,7 @@ class Driver:
             await self._tell()
             letters = await self._next(wake_at)
 
-    def _turn(self, letters: Sequence[Outcome | Deed]) -> datetime | None:
+    def _turn(self, letters: Sequence[Letter]) -> datetime | None:
         """Step with the outcomes, then once more after each thing that a person did; when to step again anyway."""
         deeds = [letter for letter in letters if isinstance(letter, Deed)]
         try:
@@ -248,21 +249,16 @@ class Driver:
         self._stepping.cancel()
         self._telling = asyncio.get_running_loop().create_task(self._tell())
 
-    async def _next(self, wake_at: datetime | None) -> list[Outcome | Deed]:
+    async def _next(self, wake_at: datetime | None) -> list[Letter]:
         """All that came in, at least one thing unless it is time to step anyway."""
         due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else STEP_AGAIN_S
         until = time.monotonic() + min(due_s, STEP_AGAIN_S) if self._loop.waits or wake_at else math.inf
-        nodes, letters = self._dispatcher.cluster().nodes, list[Outcome | Deed]()
-        while not letters:
+        nodes = self._dispatcher.cluster().nodes
+        while True:
             left_s = until - time.monotonic()
-            with contextlib.suppress(TimeoutError):  # no `wait_for`: in Python 3.11 it forgets to be cancelled
-                async with asyncio.timeout(max(0.0, min(left_s, LOOK_S)) if left_s < math.inf else None):
-                    letters.append(await self._inbox.get())
-            if left_s <= LOOK_S or self._dispatcher.cluster().nodes != nodes:
-                break
-        while not self._inbox.empty():
-            letters.append(self._inbox.get_nowait())
-        return letters
+            letters = await self._inbox.take(max(0.0, min(left_s, LOOK_S)) if left_s < math.inf else None)
+            if letters or left_s <= LOOK_S or self._dispatcher.cluster().nodes != nodes:
+                return letters
 
 
 def _open_patiently(path: Path) -> Journal:
