@@ -27,7 +27,9 @@ def test_a_planner_says_of_each_state_what_a_new_one_would_say() -> None:
     for fact, at in eventful().facts:
         state = evolve(state, fact, at)
         for now in (at, at + SOON, at + timedelta(hours=1), at - timedelta(hours=1)):
-            assert told(planner.plan(state, now, agenda, cluster)) == told(plan(state, now, agenda, cluster))
+            found = plan(state, now, agenda, cluster)
+            assert told(planner.plan(state, now, agenda, cluster)) == told(found)
+            assert found.anything_waits is bool(found.waits)
 
 
 def test_what_is_asked_for_keeps_the_tasks_order() -> None:

@@ -66,6 +66,12 @@ class Plan:
         tasks = {f"{w.task.task_id}.{hotkey}": why for w in self.work for hotkey, why in w.waits.items()}
         return self.reasons | tasks | self.placed.waits
 
+    @property
+    def anything_waits(self) -> bool:
+        """Whether `waits` has any."""
+        placed = self.placed
+        return bool(self.reasons or placed.reasons or placed.behind) or any(work.waits for work in self.work)
+
     def wants(self, command_id: str) -> bool:
         """Whether the command is part of the plan: an outcome of any other is stale."""
         return any(command.command_id == command_id for command in self.commands)

@@ -252,7 +252,7 @@ class Driver:
     async def _next(self, wake_at: datetime | None) -> list[Letter]:
         """All that came in, at least one thing unless it is time to step anyway."""
         due_s = (wake_at - work.utc_now()).total_seconds() if wake_at else STEP_AGAIN_S
-        until = time.monotonic() + min(due_s, STEP_AGAIN_S) if self._loop.waits or wake_at else math.inf
+        until = time.monotonic() + min(due_s, STEP_AGAIN_S) if self._loop.anything_waits or wake_at else math.inf
         nodes = self._dispatcher.cluster().nodes
         while True:
             left_s = until - time.monotonic()

@@ -127,6 +127,11 @@ class Loop:
         """What waits, and for what, as of the last step."""
         return self._upcoming.waits
 
+    @property
+    def anything_waits(self) -> bool:
+        """Whether `waits` has any."""
+        return self._upcoming.anything_waits
+
     def wants(self, command_id: str) -> bool:
         """Whether the command was part of the last plan."""
         return command_id in self._wanted
