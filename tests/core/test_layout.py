@@ -84,7 +84,7 @@ class Yard:
         layout.see(self.lines.values(), self.state, Cluster(staged=self.staged))
         places = {r.key: layout.places(r) for line in self.lines.values() for r in line.requests}
         nowhere = {task_id: layout.nowhere(line) for task_id, line in self.lines.items()}
-        return places, nowhere, {need: +layout.waiting(need) for need in (ONE, TWO)}
+        return places, nowhere, {need: layout.waiting(need) for need in (ONE, TWO)}
 
 
 changes = st.one_of(

@@ -131,6 +131,22 @@ def test_what_fits_nowhere_now_is_staged_where_the_fewest_wait():
     }
 
 
+def test_for_whom_a_node_is_kept_is_staged_there_whatever_else_lies_there():
+    cluster, running = nodes(n1=8), [(NOW + timedelta(hours=1), Request("running", EIGHT, 1))]
+    cluster = replace(cluster, staged=lying([("x", "n1"), ("y", "n1")]))
+    found = place(alone(*built("first", "x", "y", requirement=EIGHT)), holding(cluster, running), cluster, NOW)
+    assert found.stagings == {"first": "n1"}
+
+
+def test_what_is_begun_where_every_place_is_taken_says_what_it_waits_for():
+    cluster, running = nodes(n1=4, n2=4), [(NOW + timedelta(hours=1), Request("running", TWO, 1))]
+    cluster = replace(cluster, staged={}, staging={"wide": {"wide": ["n1"]}})
+    requests = [Request("wide", FOUR, 6), *built("a", "b", "c", "d")]
+    found = place(alone(*requests), holding(cluster, running), cluster, NOW)
+    assert found.stagings == {"a": "n1", "b": "n1", "c": "n2", "d": "n2"}
+    assert found.waits["wide"] == "it is being staged on a node that has no room for it yet"
+
+
 def test_no_node_stages_more_than_two_at_a_time_or_one_for_two_gpus():
     ahead = placed(built("a", "b", "c"), on(nodes(n1=1), held=1))
     assert ahead.stagings == {"a": "n1", "b": "n1"}

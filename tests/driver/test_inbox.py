@@ -60,7 +60,7 @@ async def test_anything_else_is_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
         assert await inbox.take(None) == [FREE]
 
 
-async def test_who_stops_taking_loses_nothing() -> None:
+async def test_who_stops_waiting_loses_nothing_that_comes_later() -> None:
     inbox = Inbox()
     taking = asyncio.create_task(inbox.take(None))
     await asyncio.sleep(0)

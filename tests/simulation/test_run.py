@@ -75,10 +75,12 @@ def test_each_fault_happens_and_breaks_nothing(kind: str):
 @pytest.mark.parametrize("entrants", [8, 20])
 def test_all_faults_together_break_nothing(entrants: int, preset: str):
     setting = replace(STORM, entrants=entrants, rules=Rules.preset(preset))
+    happened = set[str]()
     for seed in (1, 2):
         result = play_seed(setting, seed)
         assert result.violations == ()
-        assert set(result.faults) == set(KINDS)
+        happened |= set(result.faults)
+    assert happened == set(KINDS)
 
 
 def test_few_gpus_make_a_tournament_longer_and_change_nothing_else():

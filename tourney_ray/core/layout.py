@@ -58,6 +58,7 @@ class Layout:
         self._laid: dict[str, Laid] = {}
         """By task."""
         self._waiting: dict[GpuRequirement, Counter[str]] = {}
+        """How many lie on each node, by what they need."""
 
     def sizes(self, state: State, cluster: Cluster) -> Sizes:
         """What fits on the nodes."""
@@ -66,7 +67,7 @@ class Layout:
         return self._sizes
 
     def see(self, queue: Iterable[Line], state: State, cluster: Cluster) -> None:
-        """Take in what lies where of all that wait, a line for each task, where anything has to lie."""
+        """Take in what lies where of all that wait, one line for each task, where anything has to lie."""
         if cluster.staged is None:
             return
         images = {t.tournament_id: t.images for t in state.tournaments.values()}
@@ -105,6 +106,8 @@ class Layout:
         for nodes in laid.places.values():
             for node in nodes:
                 waiting[node] += times
+                if not waiting[node]:
+                    del waiting[node]
 
 
 def _look(line: Line, staged: Staged, nodes: Mapping[str, Node], images: Mapping[str, ImageBuilt]) -> Laid:

@@ -34,7 +34,7 @@ class Cluster:
     staging: Mapping[str, Mapping[str, Collection[str]]] = field(
         default_factory=dict[str, Mapping[str, Collection[str]]]
     )
-    """The nodes to which it is on its way, by task and training: what is begun goes on where it is."""
+    """The nodes on which data and image are being put, by task and training: what is begun goes on where it is."""
     unfit: Mapping[str, str] = field(default_factory=dict[str, str])
     """Nodes on which nothing can be staged or started for now, and why; of those that need staging."""
     launchable: tuple[tuple[str, int], ...] | None = None

@@ -9,6 +9,7 @@ Guarantee: whatever arrives later, the first in line starts once its turn has co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
@@ -22,9 +23,10 @@ from tourney_ray.core.state import State
 
 
 def place(queue: Iterable[Line], state: State, cluster: Cluster, now: datetime, layout: Layout | None = None) -> Placed:
-    """What starts or is staged where, and why all others wait. `layout` makes it faster, and nothing else.
+    """What starts or is staged where, and why all others wait; each line is of a task of its own.
 
-    How long it takes depends on what can start or be staged, and not on how much waits behind that.
+    How long it takes depends on what can start or be staged, and hardly on how much waits behind that, where `layout`
+    is that of the plan before. It changes nothing else.
     """
     ordered, layout = in_order(queue), layout or Layout()
     layout.see((line for alike in ordered for line in alike), state, cluster)
@@ -104,6 +106,7 @@ class _Desk:
             self._elsewhere.append(request)
             return True
         if self._shelves.goes_on(request, roomy):
+            self._placed.reasons[request.key] = "it is being staged on a node that has no room for it yet"
             self._ahead.append((line, [request]))
             return True
         return self._stage_here(request, roomy) or self._missed(request.requirement)
@@ -172,7 +175,7 @@ class _Desk:
         if self._waits_for_build(request):
             return
         kept, nodes = self._room.kept_for(request), self._sizes.open_to(request.requirement)
-        node = self._shelves.ahead(request, [kept.node] if kept else nodes)
+        node = self._shelves.ahead(request, [kept.node], math.inf) if kept else self._shelves.ahead(request, nodes)
         if node:
             self._placed.stage(request, node, self._shelves.stage(request, node))
         elif kept is None:

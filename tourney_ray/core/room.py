@@ -58,7 +58,7 @@ class Room:
             self._let_sit(*seat)
         self._sizes = sizes
         self._roomy: dict[GpuRequirement, list[str]] = {}
-        """Those of them that are narrow enough and have room, whoever they are kept for."""
+        """The nodes that are narrow enough for it and have room, whoever they are kept for."""
         self._kept: dict[str, Kept] = {}
         """By GPU type."""
         self._taken = defaultdict[str, list[tuple[datetime, str, int, str]]](list)

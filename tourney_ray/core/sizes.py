@@ -1,4 +1,4 @@
-"""What would fit on which node if it were idle: it changes with the nodes alone."""
+"""What would fit on which node if it were idle: it changes only with the nodes, and with those that could be added."""
 
 from __future__ import annotations
 

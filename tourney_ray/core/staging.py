@@ -88,15 +88,18 @@ class Shelves:
             return []
         return [node for node in self.fit(nodes) or nodes if self._stagings[node] < self._sizes.stagings[node]]
 
-    def ahead(self, request: Request, nodes: Sequence[str]) -> str | None:
-        """Where it is staged until there is room for it: where it is begun, else where the least waits for its size."""
+    def ahead(self, request: Request, nodes: Sequence[str], most: float = AHEAD) -> str | None:
+        """Where it is staged until there is room for it: where it is begun, else where the least waits for its size.
+
+        Nowhere where `most` times a node's GPUs would be waited for.
+        """
         under_way = self.idle(self.on_its_way(request, nodes))
         if under_way:
             return under_way[0]
         waits, gpus = self._waiting(request.requirement), self._sizes.gpus
         kind, each = request.requirement.gpu_type, request.requirement.gpus
         load = {n: (waits[n] + 1) * each / gpus[n][kind] for n in self.idle(nodes)}
-        return min((n for n in load if load[n] <= AHEAD), key=lambda n: (load[n], n), default=None)
+        return min((n for n in load if load[n] <= most), key=lambda n: (load[n], n), default=None)
 
     def stage(self, request: Request, node: str) -> str:
         """Let it be staged there; what it waits for, then."""

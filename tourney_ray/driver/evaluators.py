@@ -30,7 +30,7 @@ from tourney_ray.driver.tasks import HEAD, ON_THE_HEAD, FromHead
 log = logging.getLogger(__name__)
 
 UNFIT_S = 60.0
-"""How long a node's checkpoints are evaluated on the head after its evaluator could not tell."""
+"""How long nothing is evaluated on a node after its evaluator could not tell."""
 
 IDLE_S = 30.0
 """How long an evaluator waits for work where nothing trains. A node with an actor on it is never given back by Ray's

@@ -1,4 +1,4 @@
-"""What reaches the driver, as much at a time as is there: each step costs a transaction, whatever it takes in."""
+"""What reaches the driver, as much at a time as is there: what is recorded together costs one transaction."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ hold it, and of two writers inside one process the second is refused at its firs
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -119,12 +119,14 @@ class Journal:
             raise StorageUnavailable(f"facts {first} to {last} cannot be recorded: {one_line(error)}") from error
 
     def _conflict(self, first: int, last: int, error: duckdb.Error) -> tuple[str, str]:
-        """What happened and what to do where fact `first` is there already, or about to be."""
-        hint = "end the other writer and open the journal again"
-        ((found,),) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
-        if found == first - 1:
-            return f"facts {first} to {last} meet those of another writer: {one_line(error)}", hint
-        return f"the journal ends with fact {found}, this writer knows {first - 1}", hint
+        """What happened and what to do where facts, or their rows, cannot be added to what is there."""
+        message, hint = f"facts {first} to {last} meet what is there already: {one_line(error)}", ""
+        with suppress(duckdb.Error):  # a database that cannot even be asked has said enough
+            ((found,),) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
+            if found != first - 1:
+                message = f"the journal ends with fact {found}, this writer knows {first - 1}"
+                hint = "end the other writer and open the journal again"
+        return message, hint
 
 
 class _Seen:
