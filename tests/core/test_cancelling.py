@@ -29,6 +29,7 @@ def refunds(arena: Arena) -> list[e.Refunded]:
     return [fact for fact, _ in arena.stage.facts if isinstance(fact, e.Refunded)]
 
 
+@pytest.mark.no_cover  # three times as long otherwise, and other tests reach all of it
 @settings(deadline=None)
 @given(st.integers(1, 400))
 def test_whenever_it_is_cancelled_every_charge_goes_back_once_and_all_balances_are_whole(steps: int):

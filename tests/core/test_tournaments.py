@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.builders import CHAMPION, evaluated, leased, miners, offer
@@ -96,6 +97,7 @@ orders = st.integers(0, 2**64).map(random.Random)
 """By seed, not choice by choice: a tournament has hundreds, too many for a failing example to shrink in."""
 
 
+@pytest.mark.no_cover  # three times as long otherwise, and other tests reach all of it
 @settings(max_examples=30, deadline=None)
 @given(worlds, orders)
 def test_every_tournament_ends_with_one_verdict_per_match_and_entrant(world: World, order: random.Random):
@@ -117,6 +119,7 @@ def test_every_tournament_ends_with_one_verdict_per_match_and_entrant(world: Wor
     _money_is_conserved(arena)
 
 
+@pytest.mark.no_cover  # three times as long otherwise, and other tests reach all of it
 @settings(max_examples=15, deadline=None)
 @given(worlds, orders, orders)
 def test_the_order_of_events_changes_no_verdict(world: World, one: random.Random, other: random.Random):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.core.arena import Arena
@@ -39,6 +40,7 @@ def check(arena: Arena) -> None:
             state = evolve(state, command.intent, arena.stage.at)  # what is planned together fits together
 
 
+@pytest.mark.no_cover  # three times as long otherwise, and other tests reach all of it
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**64).map(random.Random), st.sampled_from([0.0, 0.2]), st.booleans())
 def test_whatever_happens_it_ends_and_nothing_is_broken(dice: random.Random, faults: float, cancels: bool):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from tourney_ray.core import events as e
 from tourney_ray.core.draw import commitment, final_seed, position
 from tourney_ray.core.leases import lease_began, lease_ended, lease_runs, node_changed
 from tourney_ray.core.models import TournamentStatus
+from tourney_ray.core.replacing import replace
 from tourney_ray.core.state import Reign, State, Tournament
 from tourney_ray.core.transitions import need, progress
 from tourney_ray.errors import IllegalTransition
@@ -181,7 +181,7 @@ def _accepted(t: Tournament, fact: e.EntrantAccepted) -> Tournament:
         t,
         entrants={**t.entrants, hotkey: fact.entrant},
         accepted_in={**t.accepted_in, hotkey: fact.number},
-        refusals={h: why for h, why in t.refusals.items() if h != hotkey},
+        refusals=_forget(t.refusals, hotkey),
         unanswered=_without(t.unanswered, hotkey),
     )
 
@@ -190,6 +190,10 @@ def _refused(t: Tournament, fact: e.EntrantRefused) -> Tournament:
     need(fact.hotkey in t.unanswered, fact, f"{fact.hotkey} waits for no answer")
     refusals = {**t.refusals, fact.hotkey: fact.because}
     return replace(t, refusals=refusals, unanswered=_without(t.unanswered, fact.hotkey))
+
+
+def _forget(refusals: dict[str, str], hotkey: str) -> dict[str, str]:
+    return {h: why for h, why in refusals.items() if h != hotkey} if hotkey in refusals else refusals
 
 
 def _without(hotkeys: tuple[str, ...], hotkey: str) -> tuple[str, ...]:

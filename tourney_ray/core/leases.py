@@ -6,11 +6,12 @@ Guarantee: a lease begins only where its GPUs are free, and ends only when nothi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from tourney_ray.core import events as e
 from tourney_ray.core.nodes import Lease, Node
+from tourney_ray.core.replacing import replace
 from tourney_ray.core.state import State
 from tourney_ray.errors import IllegalTransition
 

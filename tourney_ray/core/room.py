@@ -6,9 +6,10 @@ Guarantee: nothing that starts on a kept node delays the one for which it is kep
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import heapify, heappop
 
 from tourney_ray.core.leases import Cluster, free_gpus
 from tourney_ray.core.models import GpuRequirement
@@ -25,8 +26,8 @@ UNSTAGED = timedelta(minutes=10)
 EVALUATION = timedelta(minutes=15)
 """What an evaluation takes, as far as plans go: it has no time limit that would tell."""
 
-_End = tuple[datetime, int, str]
-"""When so many GPUs are free again, and who has them until then."""
+_End = tuple[datetime, int, str, str]
+"""When so many GPUs are free again, who has them until then, and on which node."""
 
 
 @dataclass(slots=True)
@@ -61,8 +62,8 @@ class Room:
         """The nodes that are narrow enough for it and have room, whoever they are kept for."""
         self._kept: dict[str, Kept] = {}
         """By GPU type."""
-        self._taken = defaultdict[str, list[tuple[datetime, str, int, str]]](list)
-        """End, node, GPUs and key of what was let in here, by GPU type."""
+        self._taken = defaultdict[str, list[_End]](list)
+        """What was let in here, by GPU type."""
 
     def fitting(self, need: GpuRequirement, hours: float) -> Sequence[str]:
         """The nodes on which it may start now."""
@@ -87,21 +88,21 @@ class Room:
         for need, roomy in self._roomy.items():
             if need.gpu_type == kind and need.gpus > free[node] and node in roomy:
                 roomy.remove(node)
-        self._taken[kind].append((self._now + timedelta(hours=request.hours) + LEEWAY, node, gpus, request.key))
+        self._taken[kind].append((self._now + timedelta(hours=request.hours) + LEEWAY, gpus, request.key, node))
         kept = self._kept.get(kind)
         if kept and kept.node == node and not self._ends_before(kept, request.hours):
             kept.spare -= gpus
 
     def keep(self, request: Request, begun: Collection[str]) -> None:
         """Keep a node for it, unless one is kept for somebody of that GPU type; those where it is `begun` preferred."""
-        kind = request.requirement.gpu_type
-        if kind in self._kept:
+        need = request.requirement
+        if need.gpu_type in self._kept:
             return
-        ends, nodes = self._ends(kind), self._sizes.open_to(request.requirement)
-        turns = [turn for node in nodes if (turn := self._turn(request, node, ends[node]))]
-        fit = [turn for turn in turns if turn.node not in self._cluster.unfit] or turns
-        if fit:
-            self._kept[kind] = min(fit, key=lambda t: (t.at if t.node in begun else t.at + UNSTAGED, t.node))
+        nodes = self._sizes.open_to(need)
+        fit = [node for node in nodes if node not in self._cluster.unfit]
+        kept = self._soonest(request, fit, begun) or self._soonest(request, nodes, begun)
+        if kept:
+            self._kept[need.gpu_type] = kept
 
     def first_in_line(self, need: GpuRequirement) -> str:
         """For whom of that GPU type a node is kept; empty where for nobody."""
@@ -139,30 +140,46 @@ class Room:
         could = self._sizes.could_be_added(need)
         return "no node has that yet; one can be launched" if could else "no node has that, and none can be launched"
 
-    def _turn(self, request: Request, node: str, ends: list[_End]) -> Kept | None:
-        """When the node has room for it at the latest, by the time limits of what runs there; None if never."""
-        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
-        free, at, behind = self._free[kind][node], self._now, ""
-        for end, held, name in sorted(ends):
-            if free >= gpus and end > at:
+    def _soonest(self, request: Request, nodes: Sequence[str], begun: Collection[str]) -> Kept | None:
+        """Of those nodes the one whose turn comes first, where it is staged by then; None where it never comes."""
+        best: tuple[datetime, str, Kept] | None = None
+        for turn in self._turns(request, nodes):
+            if best and turn.at > best[0]:
                 break
-            free, at, behind = free + held, max(at, end), name
-        return Kept(request.key, node, at, free - gpus, behind) if free >= gpus else None
+            starts_at = turn.at if turn.node in begun else turn.at + UNSTAGED
+            if best is None or (starts_at, turn.node) < best[:2]:
+                best = starts_at, turn.node, turn
+        return best and best[2]
 
-    def _ends(self, kind: str) -> defaultdict[str, list[_End]]:
-        """By node when its GPUs are free again; what is overdue is expected to take as long again."""
-        by_node = defaultdict[str, list[_End]](list)
+    def _turns(self, request: Request, nodes: Sequence[str]) -> Iterator[Kept]:
+        """When each node has room for it at the latest, by the time limits of what runs there; the soonest first."""
+        kind, gpus = request.requirement.gpu_type, request.requirement.gpus
+        free, behind = {node: self._free[kind][node] for node in nodes}, dict[str, str]()
+        ends, at, touched = self._ends(kind), self._now, [*nodes]
+        heapify(ends)
+        while touched or ends:
+            while ends and ends[0][0] <= at:
+                _, held, name, node = heappop(ends)
+                if node in free:
+                    free[node], behind[node] = free[node] + held, name
+                    touched.append(node)
+            for node in dict.fromkeys(touched):
+                if free[node] >= gpus:
+                    yield Kept(request.key, node, at, free.pop(node) - gpus, behind.get(node, ""))
+            touched, at = [], ends[0][0] if ends else at
+
+    def _ends(self, kind: str) -> list[_End]:
+        """What is held of that type, and when it is free again; what is overdue is expected to take as long again."""
+        ends, now = self._taken[kind].copy(), self._now
         for lease in self._state.leases.values():
             if lease.gpu_type == kind:
                 limit = lease.until + LEEWAY
-                end = limit if limit >= self._now else self._now + (self._now - limit)
-                by_node[lease.node].append((end, lease.gpus, lease.attempt_id))
+                end = limit if limit >= now else now + (now - limit)
+                ends.append((end, lease.gpus, lease.attempt_id, lease.node))
         for command_id, (node, gpu_type) in (self._cluster.seats or {}).items():
             if gpu_type == kind:
-                by_node[node].append((self._now + EVALUATION, 1, command_id))
-        for end, node, gpus, key in self._taken[kind]:
-            by_node[node].append((end, gpus, key))
-        return by_node
+                ends.append((now + EVALUATION, 1, command_id, node))
+        return ends
 
     def _ends_before(self, kept: Kept, hours: float) -> bool:
         return self._now + timedelta(hours=hours) + LEEWAY <= kept.at

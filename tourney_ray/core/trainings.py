@@ -6,12 +6,12 @@ Guarantee: an outcome counts only for the attempt that is the training's latest;
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tourney_ray.core import events as e
 from tourney_ray.core.ids import attempt_id
 from tourney_ray.core.models import AttemptStatus, Blame, Evaluated, Failed, Terms, TrainingSpec, TrainingStatus
+from tourney_ray.core.replacing import replace
 from tourney_ray.core.retry import GiveUp, Retry, after_failure
 from tourney_ray.core.rules import Rules
 from tourney_ray.core.state import RETRIED, Attempt, Task, Tournament, Training

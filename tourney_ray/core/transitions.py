@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from tourney_ray.core import events as e
 from tourney_ray.core.models import RoundStatus, TournamentStatus
+from tourney_ray.core.replacing import replace
 from tourney_ray.core.resources import get_tournament_gpu_requirement
 from tourney_ray.core.retry import back_off_s
 from tourney_ray.core.state import Match, Round, Task, Tournament, Training
