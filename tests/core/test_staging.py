@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,12 +15,14 @@ from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, alone, busy, holdin
 from tourney_ray.core.commands import Stage as StageCommand
 from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.models import GpuRequirement
+from tourney_ray.core.nodes import Lease
 from tourney_ray.core.placement import place
 from tourney_ray.core.plan import Planner
-from tourney_ray.core.queueing import Placed, Request
+from tourney_ray.core.queueing import Line, Placed, Request
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.sizes import places
 from tourney_ray.core.staging import put
+from tourney_ray.core.state import State
 
 DOWN = "its engine does not answer"
 
@@ -41,10 +43,11 @@ def on(cluster: Cluster, *pairs: str, held: int = 0, unfit: str = "") -> tuple[C
 
 
 def lying(pairs: Iterable[tuple[str, str]]) -> dict[str, Staged]:
-    """What lies where, of trainings that need no image, each of a task of its own."""
+    """What lies where, of trainings that need no image; `task.7` belongs to a task, any other key has its own."""
     staged: dict[str, Staged] = {}
     for key, node in pairs:
-        staged[key] = put(staged.get(key, {}), key, node, "")
+        task_id = key.partition(".")[0]
+        staged[task_id] = put(staged.get(task_id, {}), key, node, "")
     return staged
 
 
@@ -207,30 +210,97 @@ def test_nothing_is_staged_ahead_on_an_unfit_node_while_there_is_another():
 # --- whatever is asked for
 
 NODES = ("n1", "n2", "n3")
-asked = st.lists(st.tuples(st.sampled_from(GpuRequirement), st.integers(1, 4), st.sampled_from("abcd "), st.booleans()))
+Asked = list[tuple[GpuRequirement, int, str]]
+"""What each task needs, for how many hours, and the entrants of its trainings; a space needs no image."""
+asked: st.SearchStrategy[Asked] = st.lists(
+    st.tuples(st.sampled_from(GpuRequirement), st.integers(1, 4), st.text("abcd ", min_size=1, max_size=8)), max_size=6
+)
+machines = st.fixed_dictionaries(dict.fromkeys(NODES, st.integers(1, 8)))
+
+
+keys = st.builds("r{}.{}".format, st.integers(0, 5), st.integers(0, 7))
+
+
+def lines_of(wanted: Asked) -> list[Line]:
+    """A line for each task."""
+    return [
+        Line.of(
+            *(
+                Request(f"r{i}.{j}", need, hours, task_id=f"r{i}", entrant=None if who == " " else ("t", who))
+                for j, who in enumerate(entrants)
+            )
+        )
+        for i, (need, hours, entrants) in enumerate(wanted)
+    ]
+
+
+def under_way(stagings: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
+    """What is being staged, by task."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for key, node in stagings.items():
+        found.setdefault(key.partition(".")[0], {})[key] = [node]
+    return found
+
+
+def running_on(cluster: Cluster, gpus: dict[str, int], running: list[str]) -> State:
+    """A state in which trainings of one GPU run on these nodes, as far as there is room."""
+    where = [node for node, count in Counter(running).items() for _ in range(min(count, gpus[node]))]
+    leases = {
+        f"x{i}": Lease(f"x{i}", "t", "x", f"x{i}", 1, node, "H100", 1, NOW + timedelta(hours=1 + i))
+        for i, node in enumerate(where)
+    }
+    return replace(seen(cluster), leases=leases, held=dict(Counter((node, "H100") for node in where)))
+
+
+@given(machines, asked, st.none() | st.integers(0, 4), st.lists(st.sampled_from(NODES)))
+def test_what_is_begun_goes_on_as_long_as_nothing_else_changes(
+    gpus: dict[str, int], wanted: Asked, most: int | None, running: list[str]
+):
+    cluster, lines = replace(nodes(**gpus), staged={}, max_trainers=most), lines_of(wanted)
+    state = running_on(cluster, gpus, running)
+    first = place(lines, state, cluster, NOW)
+    again = place(lines, state, replace(cluster, staging=under_way(first.stagings)), NOW)
+    assert again.stagings == first.stagings
+
+
+@given(machines, asked, asked, st.none() | st.integers(0, 4), st.lists(st.sampled_from(NODES)))
+def test_what_is_begun_goes_on_whoever_comes_in_between_unless_its_place_is_taken(
+    gpus: dict[str, int], wanted: Asked, more: Asked, most: int | None, running: list[str]
+):
+    cluster = replace(nodes(**gpus), staged={}, max_trainers=most)
+    state = running_on(cluster, gpus, running)
+    known = place(lines_of(wanted), state, cluster, NOW).stagings
+    lines = lines_of([(need, hours, entrants + "abcd" * 4) for need, hours, entrants in wanted] + more)
+    found = place(lines, state, replace(cluster, staging=under_way(known)), NOW)
+    taken, requests = Counter(found.stagings.values()), {r.key: r for line in lines for r in line.requests}
+    builds = {requests[key].entrant for key in found.stagings}
+    for key, node in known.items():
+        elsewhere = requests[key].entrant in builds - {None}
+        assert found.stagings.get(key) == node or taken[node] == places({"H100": gpus[node]}) or elsewhere
 
 
 @given(
-    st.fixed_dictionaries(dict.fromkeys(NODES, st.integers(1, 8))),
+    machines,
     asked,
-    st.frozensets(st.tuples(st.integers(0, 9).map("r{}".format), st.sampled_from(NODES))),
+    st.frozensets(st.tuples(keys, st.sampled_from(NODES))),
+    st.dictionaries(keys, st.sampled_from(NODES)),
     st.frozensets(st.sampled_from(NODES)),
     st.none() | st.integers(0, 4),
 )
 def test_each_starts_where_it_is_staged_or_says_why_not(
     gpus: dict[str, int],
-    wanted: list[tuple[GpuRequirement, int, str, bool]],
+    wanted: Asked,
     staged: frozenset[tuple[str, str]],
+    begun: dict[str, str],
     unfit: frozenset[str],
     most: int | None,
 ):
-    cluster = replace(nodes(**gpus), staged=lying(staged), unfit=dict.fromkeys(unfit, DOWN), max_trainers=most)
-    requests = [
-        Request(f"r{i}", requirement, hours, entrant=None if hotkey == " " else ("t", hotkey))
-        for i, (requirement, hours, hotkey, _) in enumerate(wanted)
-    ]
-    found = place(alone(*requests), seen(cluster), cluster, NOW)
-    assert found == place(alone(*requests), seen(cluster), cluster, NOW)
+    around = {"unfit": dict.fromkeys(unfit, DOWN), "max_trainers": most}
+    cluster = replace(nodes(**gpus), staged=lying(staged), staging=under_way(begun), **around)
+    lines = lines_of(wanted)
+    requests = [request for line in lines for request in line.requests]
+    found = place(lines, seen(cluster), cluster, NOW)
+    assert found == place(lines, seen(cluster), cluster, NOW)
     assert sorted([*found.nodes, *found.waits]) == sorted(r.key for r in requests)
     assert all(found.waits.values())
     assert set(found.stagings) <= set(found.waits)

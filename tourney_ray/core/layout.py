@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tourney_ray.core.events import ImageBuilt
@@ -89,6 +89,11 @@ class Layout:
     def nowhere(self, line: Line) -> Sequence[Request]:
         """Those of a line that lie nowhere, in their order."""
         return self._laid[line.first.task_id].nowhere
+
+    def missing(self, task_id: str, keys: Iterable[str]) -> Iterator[Request]:
+        """Those of these trainings of a task that wait and lie nowhere."""
+        if laid := self._laid.get(task_id):
+            yield from (laid.line.by_key[key] for key in keys if key in laid.line.by_key and key not in laid.places)
 
     def waiting(self, need: GpuRequirement) -> Counter[str]:
         """How many of those that need that lie on each node."""

@@ -48,8 +48,10 @@ class _Desk:
         self._placed = Placed()
         self._elsewhere: list[Request] = []
         """What is staged, but not where there is room for it."""
-        self._ahead: list[tuple[Line, Sequence[Request]]] = []
-        """What has no room and is to be staged until then, by line."""
+        self._first: list[Request] = []
+        """For whom a node is kept on which it does not lie."""
+        self._ahead: list[Sequence[Request]] = []
+        """What else has no room and is to be staged until then, by line."""
         self._full_shelves: set[GpuRequirement] = set()
         """For what as much is staged ahead on every node as may be."""
         self._misses = 0
@@ -74,8 +76,10 @@ class _Desk:
         for request in self._elsewhere:
             self._none = False
             self._stage_here(request, self._roomy(request))
-        later = [self._stage_begun(line, requests) for line, requests in self._ahead]
-        for requests in later:
+        for request in (*self._shelves.under_way(), *self._first):
+            if request.key not in self._placed.chosen:
+                self._stage_ahead(request)
+        for requests in self._ahead:
             self._stage_new(requests)
         return self._placed
 
@@ -107,7 +111,6 @@ class _Desk:
             return True
         if self._shelves.goes_on(request, roomy):
             self._placed.reasons[request.key] = "it is being staged on a node that has no room for it yet"
-            self._ahead.append((line, [request]))
             return True
         return self._stage_here(request, roomy) or self._missed(request.requirement)
 
@@ -142,7 +145,7 @@ class _Desk:
         kept = self._room.kept_for(request)
         if lies and (kept is None or kept.node in lies):
             return self._shelves.needed
-        self._ahead.append((line, [request]))
+        self._first.append(request)
         return self._missed(request.requirement)
 
     def _queued(self, line: Line, served: int) -> bool:
@@ -152,24 +155,15 @@ class _Desk:
         if first := {request.key for request in line.requests[:served]}:
             nowhere = [request for request in nowhere if request.key not in first]
         nowhere = nowhere[: self._sizes.stagings_open_to(need) + 1 - self._misses]
-        self._ahead.append((line, nowhere))
+        self._ahead.append(nowhere)
         return self._missed(need, len(nowhere))
-
-    def _stage_begun(self, line: Line, requests: Sequence[Request]) -> Sequence[Request]:
-        """Let what is being staged go on, and stage for whom a node is kept; the others."""
-        begun, kept = self._shelves.under_way(line), self._room.first_in_line(line.first.requirement)
-        if not begun and kept not in line.by_key:
-            return requests
-        for request in requests:
-            if request.key in begun or request.key == kept:
-                self._stage_ahead(request)
-        return [request for request in requests if request.key not in begun and request.key != kept]
 
     def _stage_new(self, requests: Sequence[Request]) -> None:
         for request in requests:
             if request.requirement in self._full_shelves:
                 return
-            self._stage_ahead(request)
+            if request.key not in self._placed.chosen:
+                self._stage_ahead(request)
 
     def _stage_ahead(self, request: Request) -> None:
         if self._waits_for_build(request):

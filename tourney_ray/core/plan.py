@@ -158,16 +158,12 @@ class _OpenRound:
 
     def work(self, t: Tournament, now: datetime) -> list[TaskWork]:
         """Of every task that is not decided."""
-        found: list[TaskWork] = []
-        for task_id in self._tasks:
-            task, known = t.tasks[task_id], self._known.get(task_id)
-            if known and known.task is task and known.holds(now):
-                found.append(known)
-            elif task.decided is None:
-                work = monitor_training_tasks(t.tournament_id, task, self.active.drawn_at, now, known)
-                self._known[task_id] = work
-                found.append(work)
-        return found
+        open_tasks = [t.tasks[task_id] for task_id in self._tasks if t.tasks[task_id].decided is None]
+        for task in open_tasks:
+            known = self._known.get(task.task_id)
+            work = monitor_training_tasks(t.tournament_id, task, self.active.drawn_at, now, known)
+            self._known[task.task_id] = work
+        return [self._known[task.task_id] for task in open_tasks]
 
 
 def _announce(state: State, tournament_type: TournamentType, agenda: Agenda, now: datetime, result: Plan) -> None:

@@ -6,7 +6,7 @@ Guarantee: a training starts only where its image and its data lie; an image is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from tourney_ray.core.layout import Layout, image_id
 from tourney_ray.core.leases import Cluster, Staged
@@ -47,9 +47,10 @@ class Shelves:
         """Those of a line that lie nowhere, in their order."""
         return self._layout.nowhere(line)
 
-    def under_way(self, line: Line) -> Mapping[str, Collection[str]]:
-        """Those of a task that are being staged, and where."""
-        return self._cluster.staging.get(line.first.task_id, {})
+    def under_way(self) -> Iterator[Request]:
+        """Those that wait, lie nowhere and are being staged."""
+        for task_id, stagings in sorted(self._cluster.staging.items()):
+            yield from self._layout.missing(task_id, stagings)
 
     def fit(self, nodes: Iterable[str]) -> Sequence[str]:
         """Those of the nodes on which something can be started or staged for now."""

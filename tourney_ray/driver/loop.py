@@ -83,7 +83,8 @@ class Loop:
         self._wanted: dict[str, Command] = {}
         """Commands of that plan: the outcome of any other is stale."""
         self._demand: list[GpuRequirement] | None = None
-        self._upcoming = Plan()
+        self.upcoming = Plan()
+        """What the last step planned."""
         self.on_record: Callable[[Sequence[Entry]], None] = lambda entries: None
         """Told of the entries of everything that is recorded."""
 
@@ -107,7 +108,7 @@ class Loop:
             self._dispatcher.dispatch(command)
         if upcoming.demand != self._demand:
             self._dispatcher.announce(upcoming.demand)
-        self._upcoming, self._demand = upcoming, upcoming.demand
+        self.upcoming, self._demand = upcoming, upcoming.demand
         return min(upcoming.wake_at, default=None)
 
     def act(self, act: Act, now: datetime) -> None:
@@ -125,12 +126,12 @@ class Loop:
     @property
     def waits(self) -> dict[str, str]:
         """What waits, and for what, as of the last step."""
-        return self._upcoming.waits
+        return self.upcoming.waits
 
     @property
     def anything_waits(self) -> bool:
         """Whether `waits` has any."""
-        return self._upcoming.anything_waits
+        return self.upcoming.anything_waits
 
     def wants(self, command_id: str) -> bool:
         """Whether the command was part of the last plan."""

@@ -15,7 +15,6 @@ from tourney_ray.core.chain import Entry
 from tourney_ray.core.checker import Checker
 from tourney_ray.core.events import Act, AttemptStarted, Fact, LeaseEnded
 from tourney_ray.core.invariants.waits import unexplained
-from tourney_ray.core.plan import plan
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.state import State
 from tourney_ray.driver.loop import FactLog, Loop, Outcome
@@ -103,7 +102,6 @@ class Life:
     def __init__(self, disk: Disk, agenda: Agenda, died: Callable[[Life], None], explains: bool = True) -> None:
         self._disk = disk
         self._world = disk.world
-        self._agenda = agenda
         self._died = died
         self._explains = explains
         self.alive = True
@@ -176,6 +174,5 @@ class Life:
         self.step([])
 
     def _explain(self) -> None:
-        now = self._world.clock.shown()
-        for key in unexplained(self.state, plan(self.state, now, self._agenda, self._dispatcher.cluster())):
+        for key in unexplained(self.state, self._loop.upcoming):
             self._world.broken.append(f"invariant 12: {key} neither runs nor says what it waits for")
