@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-
-from hypothesis import given, strategies as st
 
 from tests.builders import START as NOW, miners
 from tests.core.arena import Arena
@@ -15,14 +12,11 @@ from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, alone, busy, holdin
 from tourney_ray.core.commands import Stage as StageCommand
 from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.nodes import Lease
 from tourney_ray.core.placement import place
 from tourney_ray.core.plan import Planner
-from tourney_ray.core.queueing import Line, Placed, Request
+from tourney_ray.core.queueing import Placed, Request
 from tourney_ray.core.schedule import Agenda
-from tourney_ray.core.sizes import places
 from tourney_ray.core.staging import put
-from tourney_ray.core.state import State
 
 DOWN = "its engine does not answer"
 
@@ -95,6 +89,18 @@ def test_what_has_begun_goes_on_where_it_is():
     assert place(alone(*built("a")), seen(cluster), under_way, NOW).stagings == {"a": "n1"}
 
 
+def test_what_has_begun_on_a_node_that_is_gone_is_begun_anew():
+    cluster = replace(nodes(n1=1), staged={}, staging={"a": {"a": ["n9"]}})
+    assert place(alone(*built("a")), seen(cluster), cluster, NOW).stagings == {"a": "n1"}
+
+
+def test_an_image_goes_on_being_built_where_that_is_begun_whoever_comes_first():
+    cluster = replace(nodes(n1=1, n2=1), staged={}, staging={"late": {"late": ["n2"]}})
+    found = place(alone(unbuilt("early", "h"), unbuilt("late", "h")), seen(cluster), cluster, NOW)
+    assert found.stagings == {"late": "n2"}
+    assert found.waits["early"] == "the image of h is being built on n2"
+
+
 def test_what_has_begun_elsewhere_goes_on_there_though_room_is_here():
     cluster, held = on(nodes(n1=1, n2=2), held=1)
     under_way = replace(cluster, staging={"a": {"a": ["n1"]}})
@@ -141,13 +147,13 @@ def test_for_whom_a_node_is_kept_is_staged_there_whatever_else_lies_there():
     assert found.stagings == {"first": "n1"}
 
 
-def test_what_is_begun_where_every_place_is_taken_says_what_it_waits_for():
+def test_what_is_begun_keeps_its_place_whoever_has_room_there():
     cluster, running = nodes(n1=4, n2=4), [(NOW + timedelta(hours=1), Request("running", TWO, 1))]
     cluster = replace(cluster, staged={}, staging={"wide": {"wide": ["n1"]}})
     requests = [Request("wide", FOUR, 6), *built("a", "b", "c", "d")]
     found = place(alone(*requests), holding(cluster, running), cluster, NOW)
-    assert found.stagings == {"a": "n1", "b": "n1", "c": "n2", "d": "n2"}
-    assert found.waits["wide"] == "it is being staged on a node that has no room for it yet"
+    assert found.stagings == {"wide": "n1", "a": "n1", "b": "n2", "c": "n2"}
+    assert found.waits["d"] == "its image and data are staged once a node with room is through with others"
 
 
 def test_no_node_stages_more_than_two_at_a_time_or_one_for_two_gpus():
@@ -205,115 +211,3 @@ def test_an_unfit_node_is_tried_where_there_is_no_other():
 
 def test_nothing_is_staged_ahead_on_an_unfit_node_while_there_is_another():
     assert placed(built("a", "b"), on(nodes(n1=1, n2=1), held=2, unfit="n1")).stagings == {"a": "n2", "b": "n2"}
-
-
-# --- whatever is asked for
-
-NODES = ("n1", "n2", "n3")
-Asked = list[tuple[GpuRequirement, int, str]]
-"""What each task needs, for how many hours, and the entrants of its trainings; a space needs no image."""
-asked: st.SearchStrategy[Asked] = st.lists(
-    st.tuples(st.sampled_from(GpuRequirement), st.integers(1, 4), st.text("abcd ", min_size=1, max_size=8)), max_size=6
-)
-machines = st.fixed_dictionaries(dict.fromkeys(NODES, st.integers(1, 8)))
-
-
-keys = st.builds("r{}.{}".format, st.integers(0, 5), st.integers(0, 7))
-
-
-def lines_of(wanted: Asked) -> list[Line]:
-    """A line for each task."""
-    return [
-        Line.of(
-            *(
-                Request(f"r{i}.{j}", need, hours, task_id=f"r{i}", entrant=None if who == " " else ("t", who))
-                for j, who in enumerate(entrants)
-            )
-        )
-        for i, (need, hours, entrants) in enumerate(wanted)
-    ]
-
-
-def under_way(stagings: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
-    """What is being staged, by task."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for key, node in stagings.items():
-        found.setdefault(key.partition(".")[0], {})[key] = [node]
-    return found
-
-
-def running_on(cluster: Cluster, gpus: dict[str, int], running: list[str]) -> State:
-    """A state in which trainings of one GPU run on these nodes, as far as there is room."""
-    where = [node for node, count in Counter(running).items() for _ in range(min(count, gpus[node]))]
-    leases = {
-        f"x{i}": Lease(f"x{i}", "t", "x", f"x{i}", 1, node, "H100", 1, NOW + timedelta(hours=1 + i))
-        for i, node in enumerate(where)
-    }
-    return replace(seen(cluster), leases=leases, held=dict(Counter((node, "H100") for node in where)))
-
-
-@given(machines, asked, st.none() | st.integers(0, 4), st.lists(st.sampled_from(NODES)))
-def test_what_is_begun_goes_on_as_long_as_nothing_else_changes(
-    gpus: dict[str, int], wanted: Asked, most: int | None, running: list[str]
-):
-    cluster, lines = replace(nodes(**gpus), staged={}, max_trainers=most), lines_of(wanted)
-    state = running_on(cluster, gpus, running)
-    first = place(lines, state, cluster, NOW)
-    again = place(lines, state, replace(cluster, staging=under_way(first.stagings)), NOW)
-    assert again.stagings == first.stagings
-
-
-@given(machines, asked, asked, st.none() | st.integers(0, 4), st.lists(st.sampled_from(NODES)))
-def test_what_is_begun_goes_on_whoever_comes_in_between_unless_its_place_is_taken(
-    gpus: dict[str, int], wanted: Asked, more: Asked, most: int | None, running: list[str]
-):
-    cluster = replace(nodes(**gpus), staged={}, max_trainers=most)
-    state = running_on(cluster, gpus, running)
-    known = place(lines_of(wanted), state, cluster, NOW).stagings
-    lines = lines_of([(need, hours, entrants + "abcd" * 4) for need, hours, entrants in wanted] + more)
-    found = place(lines, state, replace(cluster, staging=under_way(known)), NOW)
-    taken, requests = Counter(found.stagings.values()), {r.key: r for line in lines for r in line.requests}
-    builds = {requests[key].entrant for key in found.stagings}
-    for key, node in known.items():
-        elsewhere = requests[key].entrant in builds - {None}
-        assert found.stagings.get(key) == node or taken[node] == places({"H100": gpus[node]}) or elsewhere
-
-
-@given(
-    machines,
-    asked,
-    st.frozensets(st.tuples(keys, st.sampled_from(NODES))),
-    st.dictionaries(keys, st.sampled_from(NODES)),
-    st.frozensets(st.sampled_from(NODES)),
-    st.none() | st.integers(0, 4),
-)
-def test_each_starts_where_it_is_staged_or_says_why_not(
-    gpus: dict[str, int],
-    wanted: Asked,
-    staged: frozenset[tuple[str, str]],
-    begun: dict[str, str],
-    unfit: frozenset[str],
-    most: int | None,
-):
-    around = {"unfit": dict.fromkeys(unfit, DOWN), "max_trainers": most}
-    cluster = replace(nodes(**gpus), staged=lying(staged), staging=under_way(begun), **around)
-    lines = lines_of(wanted)
-    requests = [request for line in lines for request in line.requests]
-    found = place(lines, seen(cluster), cluster, NOW)
-    assert found == place(lines, seen(cluster), cluster, NOW)
-    assert sorted([*found.nodes, *found.waits]) == sorted(r.key for r in requests)
-    assert all(found.waits.values())
-    assert set(found.stagings) <= set(found.waits)
-    assert most is None or len(found.nodes) <= most
-    assert all(count <= places({"H100": gpus[node]}) for node, count in Counter(found.stagings.values()).items())
-    taken, builds = Counter[str](), Counter[tuple[str, str]]()
-    for request in requests:
-        if node := found.nodes.get(request.key):
-            assert (request.key, node) in staged
-            assert node not in unfit
-            assert request.entrant is None
-            taken[node] += request.requirement.gpus
-        if request.key in found.stagings and request.entrant:
-            builds[request.entrant] += 1
-    assert all(count <= gpus[node] for node, count in taken.items())
-    assert set(builds.values()) <= {1}

@@ -49,7 +49,7 @@ class _Desk:
         self._elsewhere: list[Request] = []
         """What is staged, but not where there is room for it."""
         self._first: list[Request] = []
-        """For whom a node is kept on which it does not lie."""
+        """Those that are first in line, and do not lie on the node that is kept for them."""
         self._ahead: list[Sequence[Request]] = []
         """What else has no room and is to be staged until then, by line."""
         self._full_shelves: set[GpuRequirement] = set()
@@ -76,7 +76,7 @@ class _Desk:
         for request in self._elsewhere:
             self._none = False
             self._stage_here(request, self._roomy(request))
-        for request in (*self._shelves.under_way(), *self._first):
+        for request in (*self._first, *self._shelves.under_way):
             if request.key not in self._placed.chosen:
                 self._stage_ahead(request)
         for requests in self._ahead:
@@ -124,13 +124,13 @@ class _Desk:
         """Stage it where there is room, and keep that for it; without a free slot it is first in line."""
         if self._waits_for_build(request):
             return True
-        idle = self._shelves.idle(self._shelves.on_its_way(request, roomy) or roomy)
-        if not idle:
+        nodes = self._shelves.on_its_way(request, roomy) or self._shelves.idle(roomy)
+        if not nodes:
             self._room.keep(request, self._shelves.begun(request))
             later = "its image and data are staged once a node with room is through with others"
             self._placed.reasons[request.key] = later if roomy else self._why(request)
             return False
-        node = self._room.fullest(request.requirement, idle)
+        node = self._room.fullest(request.requirement, nodes)
         self._room.take(request, node)
         self._placed.stage(request, node, self._shelves.stage(request, node))
         return True
@@ -169,7 +169,9 @@ class _Desk:
         if self._waits_for_build(request):
             return
         kept, nodes = self._room.kept_for(request), self._sizes.open_to(request.requirement)
-        node = self._shelves.ahead(request, [kept.node], math.inf) if kept else self._shelves.ahead(request, nodes)
+        node = self._shelves.ahead(request, [kept.node], math.inf) if kept else None
+        if node is None and (kept is None or self._shelves.on_its_way(request, nodes)):
+            node = self._shelves.ahead(request, nodes)
         if node:
             self._placed.stage(request, node, self._shelves.stage(request, node))
         elif kept is None:

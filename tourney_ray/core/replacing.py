@@ -15,7 +15,7 @@ def replace(record: R, **fields: Any) -> R:
     """A copy of a dataclass that has slots, with these values in these fields, as `dataclasses.replace` makes it.
 
     That one asks the class about every field each time, which takes several times as long. The class has at least two
-    fields. Raises `TypeError` for one that it has not.
+    fields, all of them its own. Raises `TypeError` for one that it has not.
     """
     kind = type(record)
     known = _known(kind)

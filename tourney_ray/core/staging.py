@@ -28,11 +28,23 @@ class Shelves:
         self._sizes = layout.sizes(state, cluster)
         self._load: dict[GpuRequirement, Counter[str]] = {}
         """Trainings that are staged, or being staged, on a node and wait, by what they need."""
-        self._stagings = Counter[str]()
-        self._slots = self._sizes.all_stagings
+        self._begun = {
+            (key, node)
+            for stagings in cluster.staging.values()
+            for key, nodes in stagings.items()
+            for node in nodes
+            if node in self._sizes.gpus
+        }
+        """What is being staged where already, and keeps its place there."""
+        self._stagings = Counter(node for _, node in self._begun)
+        self._slots = self._sizes.all_stagings - len(self._begun)
         """How many more can be staged at a time."""
-        self._builds: dict[tuple[str, str], str] = {}
-        """Where an image is being built, by tournament and hotkey."""
+        self._builds: dict[tuple[str, str], tuple[str, str]] = {}
+        """For which training an image is being built, and where, by tournament and hotkey."""
+        self.under_way = [*self._under_way()] if self.needed else []
+        """What waits, lies nowhere and is being staged."""
+        for request in self.under_way:
+            self._builds_for(request, self.on_its_way(request, self._sizes.gpus)[0])
 
     @property
     def needed(self) -> bool:
@@ -46,11 +58,6 @@ class Shelves:
     def nowhere(self, line: Line) -> Sequence[Request]:
         """Those of a line that lie nowhere, in their order."""
         return self._layout.nowhere(line)
-
-    def under_way(self) -> Iterator[Request]:
-        """Those that wait, lie nowhere and are being staged."""
-        for task_id, stagings in sorted(self._cluster.staging.items()):
-            yield from self._layout.missing(task_id, stagings)
 
     def fit(self, nodes: Iterable[str]) -> Sequence[str]:
         """Those of the nodes on which something can be started or staged for now."""
@@ -69,7 +76,7 @@ class Shelves:
         """Whether its entrant has no image yet."""
         return image_id(request, self._state) is None
 
-    def on_its_way(self, request: Request, nodes: Sequence[str]) -> list[str]:
+    def on_its_way(self, request: Request, nodes: Collection[str]) -> list[str]:
         """Those of the nodes on which it is being staged."""
         return [node for node in self._staging_of(request) if node in nodes]
 
@@ -81,22 +88,22 @@ class Shelves:
 
     def builds_on(self, request: Request) -> str | None:
         """Where its image is being built for another training."""
-        return self._builds.get(request.entrant) if request.entrant else None
+        builder, node = self._builds.get(request.entrant, ("", "")) if request.entrant else ("", "")
+        return node if node and builder != request.key else None
 
     def idle(self, nodes: Sequence[str]) -> list[str]:
         """Those on which something can be staged now; an unfit one is tried where there is no other."""
-        if not self._slots:
+        if self._slots <= 0:
             return []
         return [node for node in self.fit(nodes) or nodes if self._stagings[node] < self._sizes.stagings[node]]
 
     def ahead(self, request: Request, nodes: Sequence[str], most: float = AHEAD) -> str | None:
         """Where it is staged until there is room for it: where it is begun, else where the least waits for its size.
 
-        Nowhere where `most` times a node's GPUs would be waited for.
+        Nowhere where more than `most` times a node's GPUs would be waited for.
         """
-        under_way = self.idle(self.on_its_way(request, nodes))
-        if under_way:
-            return under_way[0]
+        if begun := self.on_its_way(request, nodes):
+            return begun[0]
         waits, gpus = self._waiting(request.requirement), self._sizes.gpus
         kind, each = request.requirement.gpu_type, request.requirement.gpus
         load = {n: (waits[n] + 1) * each / gpus[n][kind] for n in self.idle(nodes)}
@@ -104,13 +111,24 @@ class Shelves:
 
     def stage(self, request: Request, node: str) -> str:
         """Let it be staged there; what it waits for, then."""
-        self._stagings[node] += 1
-        self._slots -= 1
+        if (request.key, node) not in self._begun:
+            self._stagings[node] += 1
+            self._slots -= 1
         self._waiting(request.requirement)[node] += 1
-        if request.entrant is not None and self.is_unbuilt(request):
-            self._builds[request.entrant] = node
+        self._builds_for(request, node)
         why = f": {self._cluster.unfit[node]}" if node in self._cluster.unfit else ""
         return f"its image and data are being staged on {node}{why}"
+
+    def _under_way(self) -> Iterator[Request]:
+        for task_id, stagings in sorted(self._cluster.staging.items()):
+            for request in self._layout.missing(task_id, stagings):
+                if self.on_its_way(request, self._sizes.gpus):
+                    yield request
+
+    def _builds_for(self, request: Request, node: str) -> None:
+        """Its image is built there, unless it has one or it is built already."""
+        if request.entrant is not None and self.is_unbuilt(request):
+            self._builds.setdefault(request.entrant, (request.key, node))
 
     def _waiting(self, need: GpuRequirement) -> Counter[str]:
         if need not in self._load:

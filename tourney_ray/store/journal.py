@@ -120,12 +120,13 @@ class Journal:
 
     def _conflict(self, first: int, last: int, error: duckdb.Error) -> tuple[str, str]:
         """What happened and what to do where facts, or their rows, cannot be added to what is there."""
-        message, hint = f"facts {first} to {last} meet what is there already: {one_line(error)}", ""
+        other = "end the other writer and open the journal again"
+        message = f"facts {first} to {last} cannot be added to what is there: {one_line(error)}"
+        hint = other if isinstance(error, duckdb.TransactionException) else ""
         with suppress(duckdb.Error):  # a database that cannot even be asked has said enough
             ((found,),) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
             if found != first - 1:
-                message = f"the journal ends with fact {found}, this writer knows {first - 1}"
-                hint = "end the other writer and open the journal again"
+                message, hint = f"the journal ends with fact {found}, this writer knows {first - 1}", other
         return message, hint
 
 
