@@ -6,17 +6,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from tests.builders import START as NOW, miners
 from tests.core.arena import Arena
 from tests.core.test_placement import EIGHT, FOUR, ONE, TWO, alone, busy, holding, nodes, seen
 from tourney_ray.core.commands import Stage as StageCommand
 from tourney_ray.core.leases import Cluster, Staged
 from tourney_ray.core.models import GpuRequirement
+from tourney_ray.core.nodes import Lease
 from tourney_ray.core.placement import place
 from tourney_ray.core.plan import Planner
 from tourney_ray.core.queueing import Placed, Request
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.core.staging import put
+from tourney_ray.core.state import State
 
 DOWN = "its engine does not answer"
 
@@ -43,6 +47,15 @@ def lying(pairs: Iterable[tuple[str, str]]) -> dict[str, Staged]:
         task_id = key.partition(".")[0]
         staged[task_id] = put(staged.get(task_id, {}), key, node, "")
     return staged
+
+
+def busy_until(cluster: Cluster, need: GpuRequirement, **hours: int) -> State:
+    """A state in which such a training runs on each of these nodes for so many hours more."""
+    leases = {
+        node: Lease(node, "t", "task", node, 1, node, need.gpu_type, need.gpus, NOW + timedelta(hours=left))
+        for node, left in hours.items()
+    }
+    return replace(seen(cluster), leases=leases, held={(node, need.gpu_type): need.gpus for node in hours})
 
 
 def placed(requests: list[Request], where: tuple[Cluster, int]) -> Placed:
@@ -92,6 +105,42 @@ def test_what_has_begun_goes_on_where_it_is():
 def test_what_has_begun_on_a_node_that_is_gone_is_begun_anew():
     cluster = replace(nodes(n1=1), staged={}, staging={"a": {"a": ["n9"]}})
     assert place(alone(*built("a")), seen(cluster), cluster, NOW).stagings == {"a": "n1"}
+
+
+def test_who_is_being_staged_takes_one_place_and_not_two():
+    cluster = replace(nodes(n1=8), staged={}, staging={"a": {"a": ["n1"]}, "b": {"b": ["n1"]}})
+    found = place(alone(*built("a", "b", "c", "d", "e")), seen(cluster), cluster, NOW)
+    assert found.stagings == dict.fromkeys("abcd", "n1")
+
+
+def test_what_was_begun_on_a_node_that_is_gone_takes_no_place():
+    cluster = replace(nodes(n1=1), staged={}, staging={"a": {"a": ["n9"]}, "b": {"b": ["n9"]}})
+    assert place(alone(*built("a", "b")), seen(cluster), cluster, NOW).stagings == {"a": "n1", "b": "n1"}
+
+
+def test_a_node_that_shrank_under_what_is_begun_takes_no_place_of_another():
+    begun = {key: {key: ["n1"]} for key in "abcd"}
+    cluster = replace(nodes(n1=1, n2=1), staged={}, staging=begun)
+    assert place(alone(*built(*"abcde")), seen(cluster), cluster, NOW).stagings["e"] == "n2"
+
+
+@pytest.mark.parametrize(("where", "stagings"), [(["n1"], {"wide": "n1"}), ([], {})])
+def test_who_is_first_in_line_goes_on_where_it_is_begun_while_its_node_has_no_place(
+    where: list[str], stagings: dict[str, str]
+):
+    begun = {key: {key: ["n2"]} for key in "abcd"}
+    cluster = replace(nodes(n1=8, n2=8), staged={}, staging=begun | ({"wide": {"wide": where}} if where else {}))
+    state = busy_until(cluster, EIGHT, n1=9, n2=1)
+    found = place(alone(Request("wide", EIGHT, 6), *built(*"abcd")), state, cluster, NOW)
+    assert {key: node for key, node in found.stagings.items() if key == "wide"} == stagings
+
+
+def test_who_is_first_in_line_is_not_moved_while_its_image_is_built_for_it():
+    cluster = replace(nodes(n1=1, n2=1), staged={}, staging={"w": {"w": ["n1"]}})
+    state = busy_until(cluster, ONE, n1=9, n2=1)
+    found = place(alone(unbuilt("w", "h")), state, cluster, NOW)
+    assert found.stagings == {"w": "n1"}
+    assert place(alone(*built("w")), state, cluster, NOW).stagings == {"w": "n2"}
 
 
 def test_an_image_goes_on_being_built_where_that_is_begun_whoever_comes_first():

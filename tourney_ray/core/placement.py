@@ -49,7 +49,7 @@ class _Desk:
         self._elsewhere: list[Request] = []
         """What is staged, but not where there is room for it."""
         self._first: list[Request] = []
-        """Those that are first in line, and do not lie on the node that is kept for them."""
+        """Who is first in line, and does not lie on the node that is kept for it, if any is."""
         self._ahead: list[Sequence[Request]] = []
         """What else has no room and is to be staged until then, by line."""
         self._full_shelves: set[GpuRequirement] = set()
@@ -169,7 +169,8 @@ class _Desk:
         if self._waits_for_build(request):
             return
         kept, nodes = self._room.kept_for(request), self._sizes.open_to(request.requirement)
-        node = self._shelves.ahead(request, [kept.node], math.inf) if kept else None
+        builds = self._shelves.builds_itself(request, nodes)
+        node = self._shelves.ahead(request, [kept.node], math.inf) if kept and not builds else None
         if node is None and (kept is None or self._shelves.on_its_way(request, nodes)):
             node = self._shelves.ahead(request, nodes)
         if node:

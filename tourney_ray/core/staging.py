@@ -33,11 +33,10 @@ class Shelves:
             for stagings in cluster.staging.values()
             for key, nodes in stagings.items()
             for node in nodes
-            if node in self._sizes.gpus
         }
         """What is being staged where already, and keeps its place there."""
         self._stagings = Counter(node for _, node in self._begun)
-        self._slots = self._sizes.all_stagings - len(self._begun)
+        self._slots = sum(max(0, most - self._stagings[node]) for node, most in self._sizes.stagings.items())
         """How many more can be staged at a time."""
         self._builds: dict[tuple[str, str], tuple[str, str]] = {}
         """For which training an image is being built, and where, by tournament and hotkey."""
@@ -80,6 +79,10 @@ class Shelves:
         """Those of the nodes on which it is being staged."""
         return [node for node in self._staging_of(request) if node in nodes]
 
+    def builds_itself(self, request: Request, nodes: Collection[str]) -> bool:
+        """Whether its image is being built for it on one of the nodes: on any other there would be a second build."""
+        return self.is_unbuilt(request) and bool(self.on_its_way(request, nodes))
+
     def started(self, request: Request) -> None:
         """It does not wait any more where it lies."""
         load = self._waiting(request.requirement)
@@ -88,12 +91,12 @@ class Shelves:
 
     def builds_on(self, request: Request) -> str | None:
         """Where its image is being built for another training."""
-        builder, node = self._builds.get(request.entrant, ("", "")) if request.entrant else ("", "")
-        return node if node and builder != request.key else None
+        build = self._builds.get(request.entrant) if request.entrant else None
+        return build[1] if build and build[0] != request.key else None
 
     def idle(self, nodes: Sequence[str]) -> list[str]:
         """Those on which something can be staged now; an unfit one is tried where there is no other."""
-        if self._slots <= 0:
+        if not self._slots:
             return []
         return [node for node in self.fit(nodes) or nodes if self._stagings[node] < self._sizes.stagings[node]]
 
