@@ -135,13 +135,15 @@ def test_the_file_of_another_tournament_is_not_taken_for_this_one(
 
 def _sweep_once(held: Swept, run: Run) -> None:
     """Make old what is on record, and sweep, as long as the tournament is under way."""
+    finished = _finished(held, run)
     try:
-        _make_old(held, _finished(held, run))
+        _make_old(held, finished)
     except (StorageUnavailable, FileNotFoundError):  # the driver sweeps, too, once the tournament is over
         again = _query(held, run)
         if again.returncode or again.stdout:
             raise
-    if not _finished(held, run):
+        return
+    if not finished:
         return
     for tree in (held.folder / "state").glob("repos/trees/*"):
         os.utime(tree, (DAYS_AGO, DAYS_AGO))
