@@ -29,10 +29,7 @@ class Shelves:
         self._load: dict[GpuRequirement, Counter[str]] = {}
         """Trainings that are staged, or being staged, on a node and wait, by what they need."""
         self._begun = {
-            (key, node)
-            for stagings in cluster.staging.values()
-            for key, nodes in stagings.items()
-            for node in nodes
+            (key, node) for stagings in cluster.staging.values() for key, nodes in stagings.items() for node in nodes
         }
         """What is being staged where already, and keeps its place there."""
         self._stagings = Counter(node for _, node in self._begun)
