@@ -24,7 +24,6 @@ class Sizes:
         """By node and type."""
         self.stagings = {node: places(gpus) for node, gpus in self.gpus.items()}
         """How many trainings each node stages at a time."""
-        self.all_stagings = sum(self.stagings.values())
         self._suitable: dict[GpuRequirement, Sequence[str]] = {}
         self._open: dict[GpuRequirement, Sequence[str]] = {}
         self._stagings_open: dict[GpuRequirement, int] = {}

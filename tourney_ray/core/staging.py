@@ -68,17 +68,13 @@ class Shelves:
         under_way = self._staging_of(request)
         return any(node in self._sizes.gpus for node in under_way) and not any(node in roomy for node in under_way)
 
-    def is_unbuilt(self, request: Request) -> bool:
-        """Whether its entrant has no image yet."""
-        return image_id(request, self._state) is None
-
     def on_its_way(self, request: Request, nodes: Collection[str]) -> list[str]:
         """Those of the nodes on which it is being staged."""
         return [node for node in self._staging_of(request) if node in nodes]
 
     def builds_itself(self, request: Request, nodes: Collection[str]) -> bool:
         """Whether its image is being built for it on one of the nodes: on any other there would be a second build."""
-        return self.is_unbuilt(request) and bool(self.on_its_way(request, nodes))
+        return self._is_unbuilt(request) and bool(self.on_its_way(request, nodes))
 
     def started(self, request: Request) -> None:
         """It does not wait any more where it lies."""
@@ -125,9 +121,13 @@ class Shelves:
                 if self.on_its_way(request, self._sizes.gpus):
                     yield request
 
+    def _is_unbuilt(self, request: Request) -> bool:
+        """Whether its entrant has no image yet."""
+        return image_id(request, self._state) is None
+
     def _builds_for(self, request: Request, node: str) -> None:
-        """Its image is built there, unless it has one or it is built already."""
-        if request.entrant is not None and self.is_unbuilt(request):
+        """Its image is built there, unless there is one or it is being built already."""
+        if request.entrant is not None and self._is_unbuilt(request):
             self._builds.setdefault(request.entrant, (request.key, node))
 
     def _waiting(self, need: GpuRequirement) -> Counter[str]:
