@@ -1,7 +1,7 @@
 """Schedules of the same trainings by several policies, in virtual time, on nodes of 8 GPUs; all times in hours.
 
-What every policy has to do is the same: download and build, train, upload. Ours does the first beforehand and the last
-afterwards, as `core.placement` has it staged; the others hold GPUs for all of it.
+What every policy has to do is the same: download and build, train, upload. Ours does the first beforehand, both at the
+same time, and the last afterwards, as `core.placement` has it staged; the others hold GPUs for all of it.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ class _Ours:
             if node not in begun:
                 begun.append(node)
                 job = self._by_key[key]
-                staging = job.downloads + (0.0 if job.is_built or key in self.staged else job.builds)
-                self._after(staging, lambda key=key, node=node: self._lies(key, node))
+                builds = 0.0 if job.is_built or key in self.staged else job.builds
+                self._after(max(builds, job.downloads), lambda key=key, node=node: self._lies(key, node))
         for key, node in placed.nodes.items():
             self._start(self._by_key[key], node, now)
         held = self._state().held

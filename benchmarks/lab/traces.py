@@ -79,7 +79,7 @@ def lower_bound(jobs: Sequence[Job], nodes: int) -> float:
         places = NODE_GPUS // width
         taken = sum(job.runs * (job.gpus // width) for job in jobs if job.gpus >= width)
         bounds.append(taken / (places * nodes))
-    return min(job.downloads + (0.0 if job.is_built else job.builds) for job in jobs) + max(bounds)
+    return min(max(job.downloads, 0.0 if job.is_built else job.builds) for job in jobs) + max(bounds)
 
 
 def _entrants(dice: random.Random, task: str, entrants: int, requirement: GpuRequirement, limit: float) -> list[Job]:

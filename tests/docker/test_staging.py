@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -42,6 +43,8 @@ class Neighbours:
     head: Settings | None = None
     spec: TrainingSpec | None = None
     asked: list[str] = field(default_factory=list[str])
+    sends_files: Event = field(default_factory=Event)
+    """Set once it was asked for any."""
 
     def image(self, image_id: str) -> Iterator[bytes] | None:
         self.asked.append(image_id)
@@ -51,6 +54,7 @@ class Neighbours:
         assert self.head
         assert self.spec
         self.asked += paths
+        self.sends_files.set()
         return work.sent_files(self.head, self.spec, paths)
 
 
@@ -173,9 +177,25 @@ def test_another_node_gets_the_same_image_and_the_heads_files(node: Node, other:
     weights = folder / contract.model_folder(node.spec) / "inner" / "weights"
     assert weights.read_text() == "0" * 3_000_000
     given = [f"data/{node.spec.data.model_path}", f"data/{node.spec.data.dataset_path}"]
-    assert others.asked == [first.image.image_id, *given], "the tree is of no use where the image is"
+    assert sorted(others.asked) == sorted([first.image.image_id, *given]), "the tree is of no use where the image is"
     far.stage(as_fact(node.spec, first))
-    assert others.asked == [first.image.image_id, *given], "nothing is sent twice"
+    assert len(others.asked) == 3, "nothing is sent twice"
+
+
+def test_the_data_are_brought_while_the_image_is(node: Node, other: Engine, tmp_path: Path) -> None:
+    node.give()
+    first = node.stage()
+    others = Neighbours(head=node.settings, spec=node.spec)
+
+    def image(image_id: str) -> Iterator[bytes]:
+        assert others.sends_files.wait(60), "nobody asked for the data before the image was there"
+        return saved_image(source, image_id)
+
+    with closing(connect(node.settings.sandbox.host)) as source:
+        others.images = image
+        far = Node(settings(tmp_path / "there", other), node.spec, others)
+        assert far.stage(as_fact(node.spec, first)).because == "brought from another node"
+    assert task_cache(far.settings).has(node.spec)
 
 
 def test_an_image_that_no_node_has_any_more_is_built_from_the_heads_tree(
@@ -189,7 +209,7 @@ def test_an_image_that_no_node_has_any_more_is_built_from_the_heads_tree(
     assert staged.because == "built from the tree, for the image of before was lost"
     assert staged.image.image_id != first.image.image_id
     tree = tree_path(node.spec.tree_hash)
-    assert others.asked[:2] == [first.image.image_id, tree]
+    assert [asked for asked in others.asked if not asked.startswith("data/")] == [first.image.image_id, tree]
     assert (far.settings.state / tree / "train.py").stat().st_mode & 0o777 == 0o555
     assert sorted(path.name for path in (far.settings.state / ".arriving").iterdir()) == ["lock"]
 

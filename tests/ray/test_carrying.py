@@ -19,6 +19,7 @@ pytestmark = pytest.mark.ray
 WEIGHTS = bytes(range(256)) * 40_000
 SCRIPT = """
 import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tourney_ray.config import Settings
 from tourney_ray.core.models import TrainingSpec
@@ -37,6 +38,13 @@ def said(call):
     except PlatformFault as fault:
         return f"{fault.kind}: {fault.message}"
 
+def both(there):
+    carrier = tasks.RayCarrier(settings, spec, ())
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        other = beside.submit(have, there / "beside", ["data/models/org--tiny"], carrier.files)
+        have(there, ["data/models/org--tiny"], carrier.files)
+        other.result()
+
 with client.connection(address):
     import ray
     found, until = [], time.monotonic() + 60
@@ -47,6 +55,8 @@ with client.connection(address):
     have(here, ["data/models/org--tiny"], carrier.files)
     sending = tasks.on_node(work.sent_objects, "send", far, **tasks.STREAM)
     have_objects(ArtifactStore(str(here / "kept")), record, lambda: tasks._arriving(sending, "x", settings, record))
+    tasks.REMOTE[both] = ray.remote(both)
+    ray.get(tasks.on_node(both, "both", far).remote(here / "far"))
     answers = {
         "missing": said(lambda: have(here, ["data/gone"], carrier.files)),
         "no engine": said(lambda: carrier.image("sha256:" + "a" * 64)),
@@ -77,6 +87,8 @@ def test_what_a_node_lacks_arrives_and_what_nobody_has_is_named(
     given = [settings.model_dump_json(), spec.model_dump_json(), record, str(here)]
     told = ask(cluster, SCRIPT, *given)
     assert (here / "data" / spec.data.model_path / "weights").read_bytes() == WEIGHTS
+    for copy in (here / "far", here / "far" / "beside"):  # by two threads of one task
+        assert (copy / "data" / spec.data.model_path / "weights").read_bytes() == WEIGHTS
     assert any(path.read_bytes() == WEIGHTS for path in (here / "kept").rglob("*") if path.is_file())
     assert told["missing"].startswith("inputs_missing: its files cannot be brought from the head")
     assert "does not hold data/gone" in told["missing"]

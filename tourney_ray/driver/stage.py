@@ -1,7 +1,7 @@
 """What a node is given before GPUs are held there: an entrant's image, and the data of its task (RULES §6).
 
-Each step may be repeated: what is there already is found. Only an image that its miner's own fault keeps from being
-built costs an attempt.
+Both are seen to at the same time, and each step may be repeated: what is there already is found. Only an image that its
+miner's own fault keeps from being built costs an attempt.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -57,17 +58,18 @@ def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, carr
     """Have the entrant's image in this node's engine and its task's data in this node's cache.
 
     `known` is the image that all its trainings run; None where it is to be built now. The failure of a build that is
-    the miner's fault, with its log and its record. Raises `PlatformFault` for anything else that fails.
+    the miner's fault, with its log and its record: the data stay all the same, for the task's other trainings. Raises
+    `PlatformFault` for anything else that fails.
     """
-    with contextlib.closing(connect(settings.sandbox.host)) as engine:
+    with contextlib.closing(connect(settings.sandbox.host)) as engine, ThreadPoolExecutor(max_workers=1) as beside:
+        data = beside.submit(_place_data, settings, spec, carrier)
         try:
             staged = _found(engine, spec, known) or _brought(engine, spec, known, carrier)
             staged = staged or _built(settings, engine, spec, known, carrier)
         except ImageBuildFailed as fault:
             return _failed(settings, spec, fault)
-    _remember(settings, spec, staged.image)
-    placed(settings, [spec.data.model_path, spec.data.dataset_path], carrier.files)
-    task_cache(settings).place(spec)
+        _remember(settings, spec, staged.image)
+        data.result()
     return staged
 
 
@@ -171,6 +173,11 @@ def _remember(settings: Settings, spec: TrainingSpec, built: BuiltImage) -> None
 
 
 # --- files
+
+
+def _place_data(settings: Settings, spec: TrainingSpec, carrier: Carrier) -> None:
+    placed(settings, [spec.data.model_path, spec.data.dataset_path], carrier.files)
+    task_cache(settings).place(spec)
 
 
 def _log(settings: Settings, spec: TrainingSpec) -> Path:
