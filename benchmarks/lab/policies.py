@@ -7,6 +7,7 @@ same time, and the last afterwards, as `core.placement` has it staged; the other
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -40,16 +41,25 @@ class Played:
     """From the start to the end of the last training."""
     idle: float = 0.0
     """GPU-hours of which nobody had any use, though a training that waited would have fit."""
+    idle_again: float = 0.0
+    """Those of them after the first training on a GPU: before it nothing could be staged while it was busy."""
     _seen: float = 0.0
     _usable: int = 0
+    _usable_again: int = 0
+    _fresh: dict[str, int] = field(default_factory=dict[str, int])
+    """GPUs of each node that nothing ran on so far."""
 
     def until(self, hours: float) -> None:
         """As many GPUs as before could have been used until then."""
-        self.idle, self._seen = self.idle + self._usable * (hours - self._seen), hours
+        self.idle += self._usable * (hours - self._seen)
+        self.idle_again += self._usable_again * (hours - self._seen)
+        self._seen = hours
 
-    def from_now(self, usable: int) -> None:
-        """So many could be used from now on, and are not."""
-        self._usable = usable
+    def from_now(self, free: Mapping[str, int], usable: Mapping[str, int]) -> None:
+        """So many are free on each node from now on, and so many of them could be used."""
+        self._fresh = {node: min(gpus, self._fresh.get(node, NODE_GPUS)) for node, gpus in free.items()}
+        self._usable = sum(usable.values())
+        self._usable_again = sum(max(0, gpus - self._fresh[node]) for node, gpus in usable.items())
 
 
 def ours(jobs: Sequence[Job], nodes: int) -> Played:
@@ -108,33 +118,25 @@ def _greedy(jobs: Sequence[Job], nodes: int, pick: Pick, *, polls: bool) -> Play
             end, _, job, node = heapq.heappop(ends)
             played.until(end)
             free[node] += job.gpus
-            played.from_now(_usable(waiting, free))
+            played.from_now(free, _usable(waiting, free))
         played.until(now)
         while chosen := pick(waiting, free):
             job, node = chosen
             waiting.remove(job)
             free[node] -= job.gpus
             heapq.heappush(ends, (now + job.builds + job.downloads + job.runs + job.uploads, next(order), job, node))
-        played.from_now(_usable(waiting, free))
+        played.from_now(free, _usable(waiting, free))
         played.hours = max(end for end, *_ in ends)
         now = now + POLL if polls else ends[0][0]
     return played
 
 
-def _take(free: dict[str, int], node: str, gpus: int) -> int:
-    """So many GPUs of that node, or none where it has fewer."""
-    taken = gpus if free[node] >= gpus else 0
-    free[node] -= taken
-    return taken
-
-
-def _usable(waiting: Iterable[Job], free: Mapping[str, int]) -> int:
-    """How many of the free GPUs those that wait could have at once."""
-    left, used = dict(free), 0
+def _usable(waiting: Iterable[Job], free: Mapping[str, int]) -> Counter[str]:
+    """How many free GPUs of each node those that wait could have at once."""
+    used = Counter[str]()
     for job in sorted(waiting, key=lambda job: -job.gpus):
-        if fits := [node for node, gpus in left.items() if gpus >= job.gpus]:
-            left[fits[0]] -= job.gpus
-            used += job.gpus
+        if fits := [node for node, gpus in free.items() if gpus - used[node] >= job.gpus]:
+            used[fits[0]] += job.gpus
     return used
 
 
@@ -163,15 +165,15 @@ class _Ours:
         """All of them; what is staged where it may start at once would have a use for GPUs that are free."""
         played = Played()
         while self._waiting or self.leases:
-            played.from_now(self._decide())
+            played.from_now(*self._decide())
             self.now, _, event = heapq.heappop(self.events)
             event()
             played.until(self.now)
         played.hours = self.now
         return played
 
-    def _decide(self) -> int:
-        """Start and stage what can be; how many free GPUs wait for those that are staged on them."""
+    def _decide(self) -> tuple[dict[str, int], Counter[str]]:
+        """Start and stage what can be; the free GPUs of each node, and those that wait for what is staged there."""
         state, now = self._state(), START + timedelta(hours=self.now)
         cluster = Cluster(staged=self.staged, staging=self.staging)
         placed = place(self._waiting.values(), state, cluster, now, self._layout)
@@ -186,7 +188,11 @@ class _Ours:
             self._start(self._by_key[key], node, now)
         held = self._state().held
         free = {node: NODE_GPUS - held.get((node, "H100"), 0) for node in self._machines}
-        return sum(_take(free, node, self._by_key[key].gpus) for key, node in placed.stagings.items())
+        awaited = Counter[str]()
+        for key, node in placed.stagings.items():
+            gpus = self._by_key[key].gpus
+            awaited[node] += gpus if free[node] - awaited[node] >= gpus else 0
+        return free, awaited
 
     def _start(self, job: Job, node: str, now: datetime) -> None:
         del self._waiting[job.key]
