@@ -160,7 +160,7 @@ def test_what_has_begun_elsewhere_goes_on_there_though_room_is_here():
 def test_who_is_first_in_line_waits_for_a_place_on_the_node_that_is_kept():
     cluster, running = nodes(n1=2, n2=1), [(NOW + timedelta(hours=1), Request("running", TWO, 1))]
     cluster = replace(cluster, staged={}, staging={"b": {"b": ["n1"]}, "c": {"c": ["n1"]}})
-    requests = alone(Request("b", ONE, 2), Request("c", ONE, 2), Request("a", TWO, 1))
+    requests = alone(Request("a", TWO, 3), Request("b", ONE, 2), Request("c", ONE, 2))
     found = place(requests, holding(cluster, running), cluster, NOW)
     assert found.stagings == {"b": "n1", "c": "n1"}
     assert "n1 is kept for it" in found.waits["a"]
@@ -172,6 +172,47 @@ def test_what_is_begun_for_nobody_else_is_planned_once():
     first, second = ([c for c in planner.plan(*given).commands if isinstance(c, StageCommand)] for _ in range(2))
     assert first
     assert all(one is other for one, other in zip(first, second, strict=True))
+
+
+# --- turns
+
+LATER = [(NOW + timedelta(hours=1), Request("running", FOUR, 1))]
+"""On the first node."""
+
+
+def test_who_is_wide_and_staged_elsewhere_has_the_room_that_is_free_kept_for_it():
+    cluster, _ = on(nodes(n1=8, n2=8), "wide@n1", "a@n1", "a@n2", "b@n1", "b@n2")
+    requests = alone(Request("wide", EIGHT, 6), Request("a", ONE, 6), Request("b", ONE, 1))
+    found = place(requests, holding(cluster, LATER), cluster, NOW)
+    assert (found.nodes, found.stagings) == ({"a": "n1", "b": "n1"}, {"wide": "n2"})
+
+
+@pytest.mark.parametrize(
+    ("lies", "begun", "waits"),
+    [
+        (["w@n1"], {}, "n1 is kept for it, free at 2026-01-01 01:02:00 UTC"),
+        ([], {"w": {"w": ["n1"]}}, "its image and data are being staged on n1"),
+    ],
+)
+def test_who_is_narrow_lets_others_have_that_room_and_keeps_its_turn_where_it_is_begun(
+    lies: list[str], begun: dict[str, dict[str, list[str]]], waits: str
+):
+    cluster, _ = on(nodes(n1=2, n2=2), *lies, "a@n1", "a@n2", "b@n1", "b@n2")
+    running = [(NOW + timedelta(hours=1), Request("running", ONE, 1))]
+    requests = alone(Request("w", TWO, 6), Request("a", ONE, 6), Request("b", ONE, 1))
+    found = place(requests, holding(cluster, running), replace(cluster, staging=begun), NOW)
+    assert found.nodes == {"a": "n2", "b": "n1"}
+    assert waits in found.waits["w"]
+
+
+def test_who_waits_for_its_image_has_room_kept_for_it():
+    begun = {"other": {"other": ["n1"]}}
+    cluster = replace(nodes(n1=1, n2=8), staged=lying([("a", "n2")]), staging=begun)
+    requests = [unbuilt("other", "h"), replace(unbuilt("wide", "h"), requirement=EIGHT, hours=6), Request("a", ONE, 1)]
+    found = place(alone(*requests), seen(cluster), cluster, NOW)
+    assert (found.nodes, found.stagings) == ({}, {"other": "n1"})
+    assert found.waits["wide"] == "the image of h is being built on n1"
+    assert "n2 is kept for wide" in found.waits["a"]
 
 
 # --- ahead
@@ -197,11 +238,11 @@ def test_for_whom_a_node_is_kept_is_staged_there_whatever_else_lies_there():
 
 
 def test_what_is_begun_keeps_its_place_whoever_has_room_there():
-    cluster, running = nodes(n1=4, n2=4), [(NOW + timedelta(hours=1), Request("running", TWO, 1))]
-    cluster = replace(cluster, staged={}, staging={"wide": {"wide": ["n1"]}})
-    requests = [Request("wide", FOUR, 6), *built("a", "b", "c", "d")]
+    running = [(NOW + timedelta(hours=1), Request(need.value, need, 1)) for need in (ONE, TWO)]
+    cluster = replace(nodes(n1=4, n2=4), staged={}, staging={"two": {"two": ["n1"]}})
+    requests = [Request("two", TWO, 6), *built("a", "b", "c", "d")]
     found = place(alone(*requests), holding(cluster, running), cluster, NOW)
-    assert found.stagings == {"wide": "n1", "a": "n1", "b": "n2", "c": "n2"}
+    assert found.stagings == {"two": "n1", "a": "n1", "b": "n2", "c": "n2"}
     assert found.waits["d"] == "its image and data are staged once a node with room is through with others"
 
 

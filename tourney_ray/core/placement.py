@@ -1,8 +1,9 @@
 """Which waiting training goes to which node (RULES §6). Only what fits now is admitted; Ray's own queue stays empty.
 
 The order is priority, then the older round, then the longest time limit, then the most GPUs. Each goes to the fullest
-node that fits. For the first of each GPU type that does not fit a node is kept: what comes after it starts there only
-when it ends before that one's turn by its own time limit, or leaves it enough GPUs (EASY backfilling, Lifka 1995).
+node that fits. For the first of each GPU type that cannot start a node is kept: what comes after it starts there only
+when it ends before that one's turn by its own time limit, or leaves it enough GPUs (EASY backfilling, Lifka 1995). Who
+is not staged where there is room keeps a node on which it is, and lets others have the room, unless it is wide.
 
 Guarantee: whatever arrives later, the first in line starts once its turn has come by the time limits of what runs.
 """
@@ -17,9 +18,12 @@ from tourney_ray.core.layout import Layout
 from tourney_ray.core.leases import Cluster
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.queueing import Line, Placed, Request, in_order
-from tourney_ray.core.room import Room
+from tourney_ray.core.room import Kept, Room
 from tourney_ray.core.staging import Shelves
 from tourney_ray.core.state import State
+
+WIDE = 8
+"""From so many GPUs on, that there is room on one node is too rare to be left to others while it is staged there."""
 
 
 def place(queue: Iterable[Line], state: State, cluster: Cluster, now: datetime, layout: Layout | None = None) -> Placed:
@@ -47,7 +51,7 @@ class _Desk:
         self._running = len(state.leases)
         self._placed = Placed()
         self._elsewhere: list[Request] = []
-        """What is staged, but not where there is room for it."""
+        """What is staged, but not where there is room for it, which those behind it may use."""
         self._first: list[Request] = []
         """Who is first in line, and does not lie on the node that is kept for it, if any is."""
         self._ahead: list[Sequence[Request]] = []
@@ -106,11 +110,8 @@ class _Desk:
             return True
         if not roomy:
             return self._held_back(request, line, lies)
-        if lies:
-            self._elsewhere.append(request)
-            return True
-        if self._shelves.goes_on(request, roomy):
-            self._placed.reasons[request.key] = "it is being staged on a node that has no room for it yet"
+        if lies or self._shelves.goes_on(request, roomy):
+            self._let_others_in(request, lies)
             return True
         return self._stage_here(request, roomy) or self._missed(request.requirement)
 
@@ -120,9 +121,26 @@ class _Desk:
         self._placed.start(request, node)
         self._running += 1
 
+    def _let_others_in(self, request: Request, lies: Collection[str]) -> None:
+        """Let those behind it have the room on nodes on which it is not staged, but for what is kept for it."""
+        self._placed.reasons[request.key] = "it is being staged on a node that has no room for it yet"
+        kept = self._keep_turn(request)
+        if kept:
+            self._placed.reasons[request.key] = self._why(request)
+        if kept and kept.node not in lies:
+            self._first.append(request)
+        elif lies:
+            self._elsewhere.append(request)
+
+    def _keep_turn(self, request: Request) -> Kept | None:
+        """What is kept for it, if it is first in line: for a wide one any node, for others one where it is begun."""
+        self._room.keep(request, self._shelves.begun(request), anywhere=request.requirement.gpus >= WIDE)
+        return self._room.kept_for(request)
+
     def _stage_here(self, request: Request, roomy: Sequence[str]) -> bool:
         """Stage it where there is room, and keep that for it; without a free slot it is first in line."""
         if self._waits_for_build(request):
+            self._room.keep(request, self._shelves.begun(request))
             return True
         nodes = self._shelves.on_its_way(request, roomy) or self._shelves.idle(roomy)
         if not nodes:

@@ -93,14 +93,17 @@ class Room:
         if kept and kept.node == node and not self._ends_before(kept, request.hours):
             kept.spare -= gpus
 
-    def keep(self, request: Request, begun: Collection[str]) -> None:
-        """Keep a node for it, unless one is kept for somebody of that GPU type; those where it is `begun` preferred."""
+    def keep(self, request: Request, begun: Collection[str], *, anywhere: bool = True) -> None:
+        """Keep a node for it, unless one is kept for somebody of that GPU type.
+
+        Those where it is `begun` are preferred; unless `anywhere`, none else is kept, and no unfit one.
+        """
         need = request.requirement
         if need.gpu_type in self._kept:
             return
-        nodes = self._sizes.open_to(need)
+        nodes = [node for node in self._sizes.open_to(need) if anywhere or node in begun]
         fit = [node for node in nodes if node not in self._cluster.unfit]
-        kept = self._soonest(request, fit, begun) or self._soonest(request, nodes, begun)
+        kept = self._soonest(request, fit, begun) or (self._soonest(request, nodes, begun) if anywhere else None)
         if kept:
             self._kept[need.gpu_type] = kept
 
