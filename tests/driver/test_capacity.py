@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from tourney_ray.core.models import GpuRequirement as Gpu, TournamentType
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.rules import Rules
 from tourney_ray.driver import capacity
-from tourney_ray.driver.capacity import Outlook, check_capacity, seen_nodes
+from tourney_ray.driver.asking import Bundle
+from tourney_ray.driver.capacity import Outlook, Seen, check_capacity, seen_nodes
 from tourney_ray.errors import ConfigError
 
 MACHINES = """\
@@ -46,6 +48,13 @@ def test_a_node_has_what_it_says_while_ray_counts_as_many_gpus() -> None:
     seen = seen_nodes([node("a", H100=8.0, GPU=8.0), node("b", H100=2.0, A100=1.0, GPU=4.0), node("head")])
     assert [n.gpus for n in seen.nodes] == [{"H100": 8}, {"H100": 2, "A100": 1}, {}]
     assert seen.lies == {}
+    assert seen.machines == {}
+
+
+def test_a_node_says_which_kind_of_machine_it_is() -> None:
+    assert seen_nodes([node("a") | {"Labels": {"tourney/machine": "h100x8", "ray.io/node-id": "a"}}]).machines == {
+        "a": "h100x8"
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,27 +103,6 @@ def test_a_node_that_is_there_counts_whether_or_not_the_file_knows_it(machines: 
     assert Outlook(machines).shortages([Gpu.A100], [Node("n", {"A100": 1})]) == {}
 
 
-@pytest.mark.parametrize(
-    ("demand", "announced"),
-    [
-        ([], []),
-        ([Gpu.H100_4X] * 3, [Gpu.H100_4X] * 2),
-        ([Gpu.H100_8X, Gpu.H100_4X, Gpu.H100_1X], [Gpu.H100_4X, Gpu.H100_1X]),
-        ([Gpu.H100_1X] * 40, [Gpu.H100_1X] * 10),
-        ([Gpu.H100_4X, *[Gpu.H100_2X] * 3, Gpu.H100_1X], [Gpu.H100_4X, Gpu.H100_2X, Gpu.H100_2X, Gpu.H100_1X]),
-    ],
-)
-def test_no_more_is_announced_than_there_may_be_machines_for(
-    demand: list[Gpu], announced: list[Gpu], machines: Path
-) -> None:
-    assert Outlook(machines).launchable(demand) == announced
-
-
-def test_the_most_machines_of_all_kinds_together_count_too(machines: Path) -> None:
-    _change(machines, MACHINES.replace("max_workers: 4", "max_workers: 1"), 1)
-    assert Outlook(machines).launchable([Gpu.H100_1X, Gpu.H100_4X]) == [Gpu.H100_1X]
-
-
 def test_what_ray_up_left_on_the_head_counts_where_no_file_is_named(
     machines: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +116,8 @@ def test_what_ray_up_left_on_the_head_counts_where_no_file_is_named(
 
 def test_without_a_file_everything_may_still_come() -> None:
     assert Outlook(None).shortages([Gpu.H100_8X], ()) == {}
-    assert Outlook(None).launchable([Gpu.H100_8X] * 99) == [Gpu.H100_8X] * 99
+    assert Outlook(None).ask([Gpu.H100_8X] * 99, Seen(), (), START) == {Bundle(Gpu.H100_8X): 99}
+    assert Outlook(None).still(Seen(), START) is None
 
 
 def test_a_file_is_read_again_when_it_changes_and_a_broken_one_is_told_of(machines: Path) -> None:
@@ -142,19 +131,65 @@ def test_a_file_is_read_again_when_it_changes_and_a_broken_one_is_told_of(machin
     assert "No such file" in outlook.shortages([Gpu.H100_8X], ())["cluster.file"]
 
 
-def test_machines_are_counted_on_until_they_are_there_or_do_not_come(machines: Path) -> None:
-    outlook, minute, demand = Outlook(machines), timedelta(minutes=1), [Gpu.H100_1X]
-    wide = [Node(name, {"H100": 4}) for name in ("w1", "w2")]
-    assert outlook.still((), (), START) == (("H100", 1), ("H100", 4))
-    assert outlook.still(wide, demand, START) == (("H100", 1),)
-    assert outlook.still(wide, demand, START + 14 * minute) == (("H100", 1),)
-    assert outlook.still(wide, demand, START + 15 * minute) == ()
-    narrow = Node("n1", {"H100": 1})
-    assert outlook.still([*wide, narrow], demand, START + 16 * minute) == (("H100", 1),), "one came at last"
-    assert outlook.still([*wide, narrow], (), START + 40 * minute) == (("H100", 1),), "nothing is asked for any more"
-    assert Outlook(None).still((), demand, START) is None
+NARROW, WIDE = ("H100", 1), ("H100", 4)
+
+
+@dataclass
+class Hours:
+    """An outlook, asked by the minute while machines come and go."""
+
+    outlook: Outlook
+
+    def at(self, minute: int, there: Sequence[tuple[str, int]], *demand: Gpu) -> tuple[tuple[str, int], ...] | None:
+        """What may still be started, with these machines there and that demand."""
+        now = START + timedelta(minutes=minute)
+        seen = Seen(tuple(Node(f"n{i}", dict([kind])) for i, kind in enumerate(there)))
+        self.outlook.ask(demand, seen, (), now)
+        return self.outlook.still(seen, now)
+
+
+@pytest.fixture
+def hours(machines: Path) -> Hours:
+    return Hours(Outlook(machines))
+
+
+def test_machines_are_counted_on_until_they_are_there_or_do_not_come(hours: Hours) -> None:
+    assert hours.at(0, ()) == (NARROW, WIDE)
+    assert hours.at(0, [WIDE, WIDE], Gpu.H100_1X) == (NARROW,)
+    assert hours.at(14, [WIDE, WIDE], Gpu.H100_1X) == (NARROW,)
+    assert hours.at(15, [WIDE, WIDE], Gpu.H100_1X) == ()
+    assert hours.at(16, [WIDE, WIDE, NARROW], Gpu.H100_1X) == (NARROW,), "one came at last"
+    assert hours.at(40, [WIDE, WIDE, NARROW], Gpu.H100_1X) == (NARROW,), "no second one is needed"
+
+
+def test_one_that_did_not_come_is_asked_for_last_until_nothing_is_asked_for_any_more(hours: Hours) -> None:
+    hours.at(0, (), Gpu.H100_1X)
+    assert hours.at(15, (), Gpu.H100_1X) == (WIDE,)
+    assert hours.at(16, (), Gpu.H100_1X) == (WIDE,), "a wide one is asked for meanwhile"
+    assert hours.at(31, (), Gpu.H100_1X) == (), "that did not come either"
+    assert hours.at(32, ()) == (NARROW, WIDE)
+
+
+def test_who_asks_for_wide_machines_does_not_wait_for_narrow_ones(hours: Hours) -> None:
+    assert hours.at(0, (), Gpu.H100_4X) == (NARROW, WIDE)
+    assert hours.at(15, (), Gpu.H100_4X) == (NARROW,)
+    assert hours.at(16, [WIDE], Gpu.H100_4X) == (NARROW, WIDE)
+    assert hours.at(60, [WIDE], Gpu.H100_4X, Gpu.H100_1X) == (NARROW, WIDE), "nobody has asked for a narrow one before"
+    assert hours.at(74, [WIDE], Gpu.H100_4X, Gpu.H100_1X) == (NARROW, WIDE)
+    assert hours.at(75, [WIDE], Gpu.H100_4X, Gpu.H100_1X) == (WIDE,)
+
+
+def test_one_that_went_again_is_waited_for_as_long_as_the_first(hours: Hours) -> None:
+    hours.at(0, [NARROW], Gpu.H100_1X, Gpu.H100_1X)
+    hours.at(10, (), Gpu.H100_1X, Gpu.H100_1X)
+    assert hours.at(14, [NARROW], Gpu.H100_1X, Gpu.H100_1X) == (NARROW, WIDE)
+    assert hours.at(20, [NARROW], Gpu.H100_1X, Gpu.H100_1X) == (NARROW, WIDE)
+    assert hours.at(29, [NARROW], Gpu.H100_1X, Gpu.H100_1X) == (WIDE,)
+
+
+def test_a_file_that_cannot_be_read_says_nothing_of_what_may_come(machines: Path) -> None:
     machines.write_text("[")
-    assert Outlook(machines).still((), demand, START) is None
+    assert Outlook(machines).still(Seen(), START) is None
 
 
 @pytest.mark.parametrize(

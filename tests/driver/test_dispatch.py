@@ -229,13 +229,14 @@ async def test_what_is_announced_is_what_can_be_had_and_the_rest_is_a_problem(
     choice = ClusterChoice(file=tmp_path / "machines.yaml")
     dispatcher = RayDispatcher(settings.model_copy(update={"cluster": choice}), State, lambda _: None, "tests")
     announced: list[Any] = []
-    dispatcher._surroundings._announcing._announce = lambda bundles: announced.append(bundles)
+    dispatcher._surroundings._announcing._announce = lambda **asked: announced.append(asked)
     lying = {"NodeID": NODE, "Resources": {"H100": 8.0, "GPU": 4.0}, "Alive": True}
     monkeypatch.setattr(surroundings.ray, "nodes", lambda: [lying])
     assert dispatcher.cluster().nodes == (Node(NODE, {"H100": 4}),)
     dispatcher.announce([*[GpuRequirement.H100_4X] * 3, GpuRequirement.A100])
     await asyncio.gather(*dispatcher._tasks)
-    assert announced == [[{"H100": 4, "GPU": 4}] * 2]
+    four = {"H100": 4, "GPU": 4}
+    assert announced == [{"bundles": [four] * 2, "bundle_label_selectors": [{}] * 2}]
     assert dispatcher.problems().keys() == {f"node.{NODE}", "needs.1×A100"}
 
 

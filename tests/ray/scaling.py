@@ -26,6 +26,7 @@ from tourney_ray.driver.cluster import (
     _stop,
     _wait_for_port,
 )
+from tourney_ray.effects.cluster_file import MACHINE
 
 HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 HEAD_TYPE = "ray.head.default"
@@ -62,7 +63,8 @@ def scaling_cluster(head: Mapping[str, int], kinds: Mapping[str, Mapping[str, in
 
 
 def _cluster_file(port: int, head: Mapping[str, int], kinds: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    types = {name: {"resources": dict(r), "node_config": {}, "max_workers": 1} for name, r in kinds.items()}
+    some = {"node_config": {}, "max_workers": 1}
+    types = {name: {"resources": dict(r), "labels": {MACHINE: name}, **some} for name, r in kinds.items()}
     types[HEAD_TYPE] = {"resources": dict(head), "node_config": {}, "max_workers": 0}
     provider = {"type": "external", "module": PROVIDER, "head_node_id": HEAD_ID, "disable_node_updaters": True}
     commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")

@@ -39,7 +39,7 @@ FACTS = "SELECT kind, recorded_at, tournament_id FROM journal ORDER BY seq"
 SIZES = """
 import asyncio, sys, time, ray
 from pathlib import Path
-from tourney_ray.config import Registry, Settings
+from tourney_ray.config import ClusterChoice, Registry, Settings
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.state import State
 from tourney_ray.driver import client
@@ -56,17 +56,23 @@ def until(wanted):
 
 async def ask():
     await asyncio.to_thread(until, [4])
-    settings = Settings(state=Path(sys.argv[2]), registry=Registry(miners=Path("none.json")))
+    choice = ClusterChoice(file=Path(sys.argv[3]))
+    settings = Settings(state=Path(sys.argv[2]), registry=Registry(miners=Path("none.json")), cluster=choice)
     dispatcher = RayDispatcher(settings, State, print, "none")
-    dispatcher.announce([GpuRequirement.H100_1X] * 5)
-    await asyncio.to_thread(until, [1, 4])
+    dispatcher.cluster()
+    dispatcher.announce([GpuRequirement.H100_8X])
+    await asyncio.to_thread(until, [4, 8])
+    dispatcher.announce([GpuRequirement.H100_8X, GpuRequirement.H100_1X])
+    await asyncio.to_thread(until, [1, 4, 8])
     await dispatcher.withdraw()
     await asyncio.to_thread(until, [4])
 
 with client.connection(sys.argv[1]):
     asyncio.run(ask())
 """
-"""Waits until only the head, with its four GPUs, is left; asks for one GPU more than those; then for none."""
+"""Waits until only the head, with its four GPUs, is left; asks for eight, then for one more, though four are free; then
+for none.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Grown:
     facts: list[dict[str, str]]
     cancelled: subprocess.CompletedProcess[str]
     after: subprocess.CompletedProcess[str]
-    """What came of waiting for the machine to go, of asking for one GPU more, and of giving that back."""
+    """What came of waiting for the machine to go, of asking for eight GPUs and one more, and of giving those back."""
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +115,7 @@ def grown(scaling: Scaling, tmp_path_factory: pytest.TempPathFactory) -> Grown:
             (tournament,) = {fact["tournament_id"] for fact in facts if fact["tournament_id"]}
             why = ("--by", "ann", "--reason", "seen enough")
             cancelled = run("tourney", "cancel", tournament, *where, *why)
-            after = run("python", "-c", SIZES, scaling.cluster.address, str(folder))
+            after = run("python", "-c", SIZES, scaling.cluster.address, str(folder), str(scaling.file))
     return Grown(log.read_text(), image, leases, facts, cancelled, after)
 
 

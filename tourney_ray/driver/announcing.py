@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayError
 
-from tourney_ray.core.models import GpuRequirement
+from tourney_ray.core.quoting import shown
+from tourney_ray.driver.asking import Bundle
+from tourney_ray.effects.cluster_file import MACHINE
+
+log = logging.getLogger(__name__)
 
 PAUSE_S = 0.25
 """Between two announcements, at least: the autoscaler looks every few seconds, a round changes by the millisecond."""
 
-Bundles = list[dict[str, int]]
+RETRY_S = 5.0
+"""Pause after an announcement that failed."""
 
 
 class Announcing:
-    """Announces the latest demand, and no other; `begin` runs a coroutine beside the caller."""
+    """Announces the latest bundles, and no others; `begin` runs a coroutine beside the caller."""
 
     def __init__(
         self,
@@ -26,28 +34,56 @@ class Announcing:
     ) -> None:
         self._begin = begin
         self._announce = announce
-        self._latest: Bundles = []
+        self._latest = Counter[Bundle]()
+        self._told: Counter[Bundle] | None = None
+        """None while the autoscaler may have heard of anything."""
         self._idle = asyncio.Event()
         self._idle.set()
+        self.trouble = ""
+        """Why the autoscaler could not be told; empty once it was."""
+        self._leaving = False
 
-    def tell(self, demand: Sequence[GpuRequirement]) -> None:
+    def tell(self, bundles: Counter[Bundle]) -> None:
         """What is needed from now on."""
-        self._latest = [{d.gpu_type: d.gpus, "GPU": d.gpus} for d in demand]
-        if self._idle.is_set():
+        self._latest = bundles
+        if self._idle.is_set() and bundles != self._told:
             self._idle.clear()
             self._begin(self._catch_up(), "announce the demand")
 
     async def withdraw(self) -> None:
-        """Ask for nothing any more; returns once the autoscaler has been told."""
-        self.tell(())
+        """Ask for nothing any more; returns once the autoscaler has been told, or did not listen."""
+        self._leaving = True
+        self.tell(Counter())
         await self._idle.wait()
 
     async def _catch_up(self) -> None:
-        told: Bundles | None = None
         try:
-            while told != self._latest:
-                told = self._latest
-                await asyncio.to_thread(self._announce, bundles=told)
-                await asyncio.sleep(PAUSE_S)
+            while self._told != self._latest:
+                latest = self._latest
+                try:
+                    await asyncio.to_thread(self._announce, **_spelled(latest))
+                except RayError as error:
+                    self._failed(error)
+                    if self._leaving:
+                        return
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    self._told, self.trouble = latest, ""
+                    await asyncio.sleep(PAUSE_S)
         finally:
             self._idle.set()
+
+    def _failed(self, error: RayError) -> None:
+        why = shown(" ".join(str(error).split()), 200)
+        self._told = None
+        self.trouble = f"Ray's autoscaler cannot be told what is needed: {why}; tried again every {RETRY_S:g} s"
+        log.warning("%s", self.trouble)
+
+
+def _spelled(bundles: Counter[Bundle]) -> dict[str, list[dict[str, Any]]]:
+    """As the autoscaler takes them: each with its resources, and the label that its machine has to have."""
+    every = sorted(bundles.elements(), key=lambda bundle: (-bundle.need.gpus, bundle.need, bundle.machine))
+    return {
+        "bundles": [{b.need.gpu_type: b.need.gpus, "GPU": b.need.gpus} for b in every],
+        "bundle_label_selectors": [{MACHINE: b.machine} if b.machine else {} for b in every],
+    }

@@ -6,7 +6,7 @@ Knows no Ray: it judges what Ray says of nodes, and what the cluster file says o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 from tourney_ray.config import Settings
 from tourney_ray.core.models import GpuRequirement, TournamentType
-from tourney_ray.core.nodes import Node
+from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.core.resources import get_tournament_gpu_requirement
+from tourney_ray.driver.asking import Bundle, asked, count, holds, left
 from tourney_ray.driver.task_source import drawn_tasks
-from tourney_ray.effects.cluster_file import GPU_TYPES, ClusterFile, NodeType, read_cluster_file
+from tourney_ray.effects.cluster_file import GPU_TYPES, MACHINE, ClusterFile, NodeType, read_cluster_file
 from tourney_ray.errors import ConfigError
 
 
@@ -28,6 +29,8 @@ class Seen:
     nodes: tuple[Node, ...] = ()
     lies: dict[str, str] = field(default_factory=dict[str, str])
     """By node: what is wrong with its claim, what is done about it, and how to mend it."""
+    machines: dict[str, str] = field(default_factory=dict[str, str])
+    """By node: the label of its kind of machine, where it has one."""
 
 
 def seen_nodes(found: Sequence[Mapping[str, Any]]) -> Seen:
@@ -38,6 +41,8 @@ def seen_nodes(found: Sequence[Mapping[str, Any]]) -> Seen:
     """
     seen = Seen(tuple(Node(n["NodeID"], _usable(n["Resources"])) for n in found))
     for n, node in zip(found, seen.nodes, strict=True):
+        if label := n.get("Labels", {}).get(MACHINE):
+            seen.machines[node.node_id] = label
         claimed = _claimed(n["Resources"])
         if node.gpus != claimed:
             seen.lies[node.node_id] = _lie(node, claimed, int(n["Resources"].get("GPU", 0)))
@@ -65,39 +70,45 @@ class Outlook:
         self._read_at = -1
         self._machines: ClusterFile | None = None
         self._broken = ""
-        self._asked: dict[str, tuple[datetime, int]] = {}
-        """Since when machines of a kind are asked for, and how many there were then."""
+        self._since: dict[str, tuple[datetime, int]] = {}
+        """Since when more machines of a kind are asked for than there are, and how many there were then."""
 
-    def launchable(self, demand: Sequence[GpuRequirement]) -> Sequence[GpuRequirement]:
-        """As much of the demand as there may be machines for at once; all of it where no file says."""
+    def ask(
+        self, demand: Sequence[GpuRequirement], seen: Seen, leases: Iterable[Lease], now: datetime
+    ) -> Counter[Bundle]:
+        """What to ask Ray's autoscaler for; all of the demand, on any machine, where no file says what there may be.
+
+        A kind of machine that was asked for and did not come for so long is given up, until one like it comes or
+        nothing is asked for any more.
+        """
+        machines = self._file()
+        if machines is None:
+            return Counter(Bundle(need) for need in demand)
+        there = count(seen.nodes, seen.machines, machines)
+        self._since = {name: since for name, since in self._since.items() if demand and there[name] <= since[1]}
+        given_up = {kind.name for kind in machines.node_types if self._is_given_up(kind, now)}
+        told = asked(demand, seen.nodes, seen.machines, leases, machines, given_up)
+        kept = {n: (at, min(few, there[n])) for n, (at, few) in self._since.items() if n in told.kinds | given_up}
+        self._since = {name: (now, there[name]) for name in told.kinds} | kept
+        return told.bundles
+
+    def still(self, seen: Seen, now: datetime) -> tuple[tuple[str, int], ...] | None:
+        """GPU type and count of the machines that may still be started and are expected to come; None: no file says."""
+        machines = self._file()
+        if machines is None:
+            return None
+        free = left(seen.nodes, seen.machines, machines)
+        kinds = [kind for kind in machines.node_types if free[kind.name] and not self._is_given_up(kind, now)]
+        return tuple((gpu_type, gpus) for kind in kinds for gpu_type, gpus in kind.gpus.items())
+
+    def _is_given_up(self, kind: NodeType, now: datetime) -> bool:
+        return kind.name in self._since and now - self._since[kind.name][0] >= PATIENCE
+
+    def _file(self) -> ClusterFile | None:
+        """What the file says by now; None where there is none, or it cannot be read."""
         if self._path is not None:
             self._refresh(self._path)
-        return demand if self._machines is None else launchable(demand, self._machines)
-
-    def still(
-        self, nodes: Sequence[Node], demand: Sequence[GpuRequirement], now: datetime
-    ) -> tuple[tuple[str, int], ...] | None:
-        """GPU type and count of the machines that may still be started; None where no file says.
-
-        One that did not come for so long while there was demand is not counted on any more, until one like it comes.
-        """
-        if self._path is None:
-            return None
-        self._refresh(self._path)
-        if self._machines is None:
-            return None
-        there = Counter(frozenset(node.gpus.items()) for node in nodes)
-        left = [k for k in self._machines.node_types if k.gpus and there[frozenset(k.gpus.items())] < k.max_workers]
-        self._asked = {k.name: self._asked.get(k.name, (now, there[frozenset(k.gpus.items())])) for k in left if demand}
-        fresh = [k for k in left if self._is_expected(k, there[frozenset(k.gpus.items())], now)]
-        return tuple((gpu_type, gpus) for k in fresh for gpu_type, gpus in k.gpus.items())
-
-    def _is_expected(self, kind: NodeType, there: int, now: datetime) -> bool:
-        since, before = self._asked.get(kind.name, (now, there))
-        if there > before:
-            self._asked[kind.name] = now, there
-            return True
-        return now - since < PATIENCE
+        return self._machines
 
     def shortages(self, demand: Sequence[GpuRequirement], nodes: Sequence[Node]) -> dict[str, str]:
         """By requirement, why it will never be met; nothing where no file says what machines there may be.
@@ -122,41 +133,13 @@ class Outlook:
             self._machines, self._broken = None, f"{error.message}; {error.hint}"
 
 
-def launchable(demand: Sequence[GpuRequirement], machines: ClusterFile) -> list[GpuRequirement]:
-    """The demand in its order, without what would need more machines than there may be at once.
-
-    Ray's autoscaler starts nothing at all for a demand that it cannot meet as a whole. So this takes the smallest
-    machine for whatever the machines so far have no room for, which is the most that any choice of Ray's may need.
-    """
-    kinds = sorted(machines.node_types, key=lambda kind: sum(kind.gpus.values()))
-    left, most = Counter({kind.name: kind.max_workers for kind in kinds}), machines.max_workers
-    rooms: list[dict[str, int]] = []
-    taken: list[GpuRequirement] = []
-    hopeless: set[GpuRequirement] = set()
-    for need in demand:
-        if need in hopeless:
-            continue
-        room = min((r for r in rooms if _holds(r, need)), key=lambda r: r[need.gpu_type], default=None)
-        if room is None:
-            kind = next((k for k in kinds if left[k.name] and _holds(k.gpus, need)), None)
-            if kind is None or len(rooms) >= most:
-                hopeless.add(need)
-                continue
-            left[kind.name] -= 1
-            room = dict(kind.gpus)
-            rooms.append(room)
-        room[need.gpu_type] -= need.gpus
-        taken.append(need)
-    return taken
-
-
 def shortages(
     demand: Sequence[GpuRequirement], nodes: Sequence[Node], machines: ClusterFile, path: Path
 ) -> dict[str, str]:
     """By requirement of the demand that neither a node nor a kind of machine of the file can hold: what to do."""
     lacking: dict[str, str] = {}
     for need, trainings in Counter(demand).items():
-        if can_hold(need, machines) or any(_holds(node.gpus, need) for node in nodes):
+        if can_hold(need, machines) or any(holds(node.gpus, need) for node in nodes):
             continue
         wanted = f"{need.gpus}×{need.gpu_type}"
         whose = "1 training waits" if trainings == 1 else f"{trainings} trainings wait"
@@ -169,7 +152,7 @@ def shortages(
 
 def can_hold(need: GpuRequirement, machines: ClusterFile) -> bool:
     """Whether the autoscaler could start a machine with so many GPUs."""
-    return machines.max_workers > 0 and any(k.max_workers > 0 and _holds(k.gpus, need) for k in machines.node_types)
+    return machines.max_workers > 0 and any(k.max_workers > 0 and holds(k.gpus, need) for k in machines.node_types)
 
 
 def check_capacity(settings: Settings) -> None:
@@ -216,7 +199,3 @@ def _lie(node: Node, claimed: Mapping[str, int], counted: int) -> str:
     used = "none of them is used" if not node.gpus else f"{counted} are used"
     mend = f"start Ray there with --num-gpus={sum(claimed.values())} if it has them, else with fewer in --resources"
     return f"node {node.node_id} claims {claim}, but Ray counts {counted} GPUs there: {used}; {mend}"
-
-
-def _holds(gpus: Mapping[str, int], need: GpuRequirement) -> bool:
-    return gpus.get(need.gpu_type, 0) >= need.gpus

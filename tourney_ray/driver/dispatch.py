@@ -87,7 +87,7 @@ class RayDispatcher:
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._preparing = Preparing(state, self._secret_of, self._make)
-        self._surroundings = Surroundings(settings, self._begin)
+        self._surroundings = Surroundings(settings, lambda: state().leases.values(), self._begin)
 
     def cluster(self) -> Cluster:
         """The live nodes with their GPUs, what is staged on them, and what could be added."""

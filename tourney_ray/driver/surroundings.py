@@ -5,7 +5,7 @@ Guarantee: what is shown is at most half a second old; no call of it waits for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import ray
 
 from tourney_ray.config import Settings
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.nodes import Node
+from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.driver import work
 from tourney_ray.driver.announcing import Announcing
 from tourney_ray.driver.capacity import Outlook, Seen, cluster_file, seen_nodes
@@ -26,10 +26,17 @@ NODES_FRESH = timedelta(seconds=0.5)
 class Surroundings:
     """The nodes that live, those that could be added, and the demand that they are announced for."""
 
-    def __init__(self, settings: Settings, begin: Callable[[Coroutine[Any, Any, None], str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        leases: Callable[[], Collection[Lease]],
+        begin: Callable[[Coroutine[Any, Any, None], str], None],
+    ) -> None:
+        self._leases = leases
         self._announcing = Announcing(begin)
         self._outlook = Outlook(cluster_file(settings))
-        self._demand: Sequence[GpuRequirement] = ()
+        self._demand: Sequence[GpuRequirement] | None = None
+        """None before anybody has told of any."""
         self._seen = Seen()
         self._at = work.utc_now() - 2 * NODES_FRESH
         self.elsewhere: frozenset[str] = frozenset()
@@ -48,22 +55,33 @@ class Surroundings:
         found = [node for node in ray.nodes() if node["Alive"]]
         self._seen, self._at = seen_nodes(found), now
         self.elsewhere = frozenset(node["NodeID"] for node in found if HEAD not in node["Resources"])
+        if self._demand is not None:
+            self._ask(self._demand)
         return found
 
     def launchable(self) -> tuple[tuple[str, int], ...] | None:
         """GPU type and count of nodes that may still be added; None where nobody knows of any."""
-        return self._outlook.still(self._seen.nodes, self._demand, work.utc_now())
+        return self._outlook.still(self._seen, work.utc_now())
 
     def announce(self, demand: Sequence[GpuRequirement]) -> None:
         """Tell Ray's autoscaler, soon, which trainings run or wait, as far as it can meet that."""
         self._demand = demand
-        self._announcing.tell(self._outlook.launchable(demand))
+        self._ask(demand)
+
+    def _ask(self, demand: Sequence[GpuRequirement]) -> None:
+        """For what is needed, by what is there and what runs where by now."""
+        self._announcing.tell(self._outlook.ask(demand, self._seen, self._leases(), work.utc_now()))
 
     async def withdraw(self) -> None:
         """Ask the autoscaler for nothing any more; returns once it has been told."""
         await self._announcing.withdraw()
 
     def problems(self) -> dict[str, str]:
-        """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start."""
+        """What no waiting will mend, by node or need: machines that claim too much, and those that nobody can start.
+
+        And the autoscaler, while it hears of nothing.
+        """
         lies = {f"node.{node}": why for node, why in self._seen.lies.items()}
-        return lies | self._outlook.shortages(self._demand, self._seen.nodes)
+        if self._announcing.trouble:
+            lies["autoscaler"] = self._announcing.trouble
+        return lies | self._outlook.shortages(self._demand or (), self._seen.nodes)

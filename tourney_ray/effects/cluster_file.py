@@ -19,6 +19,9 @@ from tourney_ray.errors import ConfigError
 GPU_TYPES = frozenset(requirement.gpu_type for requirement in GpuRequirement)
 """Names of the custom resources that trainings ask for."""
 
+MACHINE = "tourney/machine"
+"""Label of a node that names its kind of machine."""
+
 LOCAL = "local"
 """Ray's provider of machines that are there anyhow; everything else rents them."""
 
@@ -35,6 +38,8 @@ class NodeType:
     """How many of them there may be at once."""
     instance_type: str
     """What the provider calls it; empty for machines of one's own."""
+    machine: str = ""
+    """Its nodes' label `tourney/machine`; empty where they have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,8 @@ def _node_type(name: str, types: Mapping[str, Any], most: int) -> NodeType:
         instance = _mapping(node, "node_config").get("InstanceType", "")
         gpus = _gpus(_mapping(node, "resources"), "resources")
         low, high = _count(node, "min_workers", 0), _count(node, "max_workers", most)
-        return NodeType(name, gpus, low, high, str(instance))
+        label = _mapping(node, "labels").get(MACHINE, "") if "labels" in node else ""
+        return NodeType(name, gpus, low, high, str(instance), str(label))
     except _Wrong as wrong:
         raise _Wrong(f"available_node_types.{name}: {wrong}") from None
 
