@@ -75,10 +75,10 @@ def test_what_has_to_last_lies_on_a_volume_of_the_heads_zone(
     assert cluster["provider"]["availability_zone"].split(",")[0] == zone
     comments = CLUSTER.read_text().split("cluster_name:")[0]
     assert f"--availability-zone {zone}" in comments
-    (attach,) = (c for c in cluster["head_setup_commands"] if "attach-state" in c)
+    attach, start = cluster["head_start_ray_commands"][-2:]
     assert attach.endswith("attach-state tourney-state /var/lib/tourney")
     assert "Value=tourney-state}" in comments
-    assert "RAY_gcs_storage_path=/var/lib/tourney/gcs" in cluster["head_start_ray_commands"][-1]
+    assert "RAY_gcs_storage_path=/var/lib/tourney/gcs" in start
 
 
 def test_nodes_have_labels_that_ray_takes(node_types: dict[str, Any]) -> None:

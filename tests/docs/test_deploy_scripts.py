@@ -21,7 +21,7 @@ def programs(tmp_path: Path) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     _put(folder, "curl", 'case "$*" in *api/token) echo t ;; *region*) echo us-east-1 ;; *) echo i-1 ;; esac')
-    _put(folder, "aws", 'case "$*" in *describe*) echo vol-0a1 ;; esac')
+    _put(folder, "aws", 'case "$*" in *InstanceId*) ;; *describe*) echo vol-0a1 ;; esac')
     _put(folder, "sudo", 'case "$1" in blkid) exit 2 ;; esac')
     _put(folder, "mountpoint", "exit 1")
     devices = tmp_path / "devices"
@@ -70,6 +70,15 @@ def test_a_volume_that_holds_anything_is_never_formatted(attach: Run, programs: 
     _put(programs, "sudo", "exit 0")
     assert attach().returncode == 0
     assert not [call for call in _calls(tmp_path) if "mkfs" in call]
+    assert [call for call in _calls(tmp_path) if " mount " in call]
+
+
+def test_after_a_reboot_what_is_still_attached_is_only_mounted(attach: Run, programs: Path, tmp_path: Path) -> None:
+    _put(programs, "aws", 'case "$*" in *InstanceId*) echo i-1 ;; *describe*) echo vol-0a1 ;; *) exit 1 ;; esac')
+    _put(programs, "sudo", "exit 0")
+    done = attach()
+    assert done.returncode == 0, done.stderr
+    assert not [call for call in _calls(tmp_path) if "wait" in call or "attach-volume" in call or "mkfs" in call]
     assert [call for call in _calls(tmp_path) if " mount " in call]
 
 

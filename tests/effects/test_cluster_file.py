@@ -36,7 +36,13 @@ def read(text: str, folder: Path) -> ClusterFile:
 
 def test_rented_machines_are_those_that_are_not_the_head(tmp_path: Path) -> None:
     wide, other = NodeType("wide", {"H100": 8}, 1, 2, "big"), NodeType("any", {}, 0, 3, "")
-    assert read(RENTED, tmp_path) == ClusterFile((wide, other), 3)
+    assert read(RENTED, tmp_path) == ClusterFile((wide, other), 3, 5)
+    assert read(RENTED + "idle_timeout_minutes: 60\n", tmp_path).idle_minutes == 60
+
+
+def test_a_kind_has_the_label_that_its_nodes_have(tmp_path: Path) -> None:
+    labelled = RENTED.replace("  any: {", '  any: {labels: {"tourney/machine": some}, ')
+    assert [kind.machine for kind in read(labelled, tmp_path).node_types] == ["", "some"]
 
 
 def test_each_of_ones_own_machines_is_a_kind_of_its_own(tmp_path: Path) -> None:
@@ -62,6 +68,7 @@ def test_ours_has_three_kinds() -> None:
         ("{}", "provider: is missing"),
         ("provider: aws", "provider: has to be a mapping of keys"),
         (RENTED.replace("max_workers: 3", ""), "max_workers: is missing, and bounds the bill"),
+        (RENTED + "idle_timeout_minutes: long\n", "idle_timeout_minutes: 'long' is no number of 0 or more"),
         (RENTED.replace("_type: head", "_type: boss"), "head_node_type: 'boss' is none of available_node_types"),
         (RENTED.replace("H100: 8", "H100: many"), "available_node_types.wide: resources.H100: 'many' is no number"),
         (

@@ -15,7 +15,7 @@ from tourney_ray.core.resources import get_tournament_gpu_requirement
 from tourney_ray.core.rules import Rules
 from tourney_ray.report.demands import Demand, demands, misfits
 from tourney_ray.report.forecast import forecast, spread
-from tourney_ray.report.prices import IDLE_HOURS, Prices, price_of
+from tourney_ray.report.prices import Prices, Rented, price_of
 from tourney_ray.report.usage import Held, RoundKey, Usage, node_hours, usage
 
 TEXT, IMAGE = TournamentType.TEXT, TournamentType.IMAGE
@@ -109,16 +109,18 @@ def test_a_round_that_not_every_rehearsal_has_is_told_with_its_share() -> None:
 def test_gpu_hours_are_paid_by_type_and_the_head_all_the_time() -> None:
     used = Usage(held=[held("a", 0, 2, gpus=8), held("b", 0, 3, gpu_type="A100")], wall_hours={TEXT: 10.0, IMAGE: 4.0})
     prices = Prices(currency="EUR", as_of=TODAY, gpu_hour={"H100": 2.0, "A100": 1.0})
-    assert price_of(used, prices, {}) == 8 * 2 * 2.0 + 3 * 1.0
-    assert price_of(used, prices.model_copy(update={"head_hour": 0.5}), {}) == 35.0 + 5.0
+    assert price_of(used, prices, Rented()) == 8 * 2 * 2.0 + 3 * 1.0
+    assert price_of(used, prices.model_copy(update={"head_hour": 0.5}), Rented()) == 35.0 + 5.0
 
 
 def test_node_hours_are_paid_whole_by_instance_type() -> None:
     used = Usage(held=[held("a", 0, 2, gpus=1)])
     prices = Prices(currency="EUR", as_of=TODAY, node_hour={"big": 8.0})
-    assert price_of(used, prices, {"a": "big"}) == pytest.approx((2 + IDLE_HOURS) * 8)
-    cost = forecast([used], prices, {"a": "big"}).cost
+    rented = Rented({"a": "big"}, idle_hours=0.5)
+    assert price_of(used, prices, rented) == (2 + 0.5) * 8
+    cost = forecast([used], prices, rented).cost
     assert cost
+    assert cost.p50 == 20
     assert (cost.per, cost.currency, cost.as_of, cost.with_head) == ("node-hour", "EUR", "2026-01-31", False)
 
 

@@ -22,7 +22,7 @@ from tourney_ray.errors import ConfigError
 from tourney_ray.evaluation.token_counts import token_counter
 from tourney_ray.report.demands import demands, misfits
 from tourney_ray.report.forecast import forecast
-from tourney_ray.report.prices import Prices
+from tourney_ray.report.prices import Prices, Rented
 from tourney_ray.simulation.cluster import parse_nodes
 from tourney_ray.simulation.rehearsal import NodeKind, Prospect, rehearsals
 
@@ -45,6 +45,8 @@ class Machines:
     kinds: tuple[NodeKind, ...]
     source: str
     note: str = ""
+    idle_minutes: float = 0.0
+    """How long one is kept that has nothing to do."""
 
 
 def run_plan(
@@ -70,7 +72,8 @@ def run_plan(
         _tell_misfits(list(map(str, unfit)), machines, as_json)
         raise SystemExit(1)
     instance_of = {node: kind.instance_type for kind in machines.kinds for node in kind.node_ids()}
-    expected = forecast(rehearsals(prospect, seeds), table, instance_of)
+    rented = Rented(instance_of, machines.idle_minutes / 60)
+    expected = forecast(rehearsals(prospect, seeds), table, rented)
     if as_json:
         document = _document(path, machines, prospect) | {"misfits": [], **expected.model_dump(mode="json")}
         click.echo(json.dumps(document, indent=2))
@@ -91,7 +94,7 @@ def _machines(settings: Path, cluster: Path | None, nodes: str | None) -> Machin
     kinds = tuple(NodeKind(n.name, n.gpus, n.max_workers, n.instance_type) for n in given.node_types if n.gpus)
     most, together = given.max_workers, sum(kind.count for kind in kinds)
     note = f"max_workers allows {most} of the {together} nodes at once; here all of them are used"
-    return Machines(kinds, str(found), note if most < together else "")
+    return Machines(kinds, str(found), note if most < together else "", given.idle_minutes)
 
 
 def _counted(nodes: str) -> tuple[NodeKind, ...]:

@@ -56,6 +56,9 @@ def complaints(path: Path) -> list[str]:
         found += _about_shared_hosts(document)
     else:
         found += _about_rented(document)
+        if cluster.idle_minutes < LEAST_IDLE_MINUTES:
+            least = f"booting and staging take: {LEAST_IDLE_MINUTES:g} or more"
+            found.append(f"idle_timeout_minutes: {cluster.idle_minutes:g} is less than {least}")
     if document.get("docker"):
         found.append("docker: Ray would run in a container; trainers' containers need the machine's own engine")
     return found
@@ -110,9 +113,6 @@ def _about_rented(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{head}: the head has GPUs, so trainings would run beside the journal"
         if node.get("max_workers", 0):
             yield f"{head}: max_workers has to be 0, there is one head"
-    idle = document.get("idle_timeout_minutes", 5)
-    if idle < LEAST_IDLE_MINUTES:
-        yield f"idle_timeout_minutes: {idle:g} is less than booting and staging take: {LEAST_IDLE_MINUTES:g} or more"
 
 
 def _about_resources(name: str, node: Mapping[str, Any]) -> Iterator[str]:

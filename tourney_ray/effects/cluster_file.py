@@ -19,6 +19,9 @@ from tourney_ray.errors import ConfigError
 GPU_TYPES = frozenset(requirement.gpu_type for requirement in GpuRequirement)
 """Names of the custom resources that trainings ask for."""
 
+RAYS_IDLE_MINUTES = 5
+"""How long Ray keeps a machine that has nothing to do where the file does not say."""
+
 MACHINE = "tourney/machine"
 """Label of a node that names its kind of machine."""
 
@@ -50,6 +53,8 @@ class ClusterFile:
     """In the order of the file."""
     max_workers: int
     """Of all kinds together."""
+    idle_minutes: float = 0.0
+    """How long one that has nothing to do is kept; 0 where machines are one's own."""
 
 
 def read_cluster_file(path: Path) -> ClusterFile:
@@ -88,8 +93,10 @@ def _rented_machines(document: Mapping[str, Any]) -> ClusterFile:
         raise _Wrong(f"head_node_type: {head!r} is none of available_node_types")
     if "max_workers" not in document:
         raise _Wrong("max_workers: is missing, and bounds the bill")
-    most = _count(document, "max_workers", 0)
-    return ClusterFile(tuple(_node_type(name, types, most) for name in types if name != head), most)
+    most, idle = _count(document, "max_workers", 0), document.get("idle_timeout_minutes", RAYS_IDLE_MINUTES)
+    if isinstance(idle, bool) or not isinstance(idle, int | float) or idle < 0:
+        raise _Wrong(f"idle_timeout_minutes: {idle!r} is no number of 0 or more")
+    return ClusterFile(tuple(_node_type(name, types, most) for name in types if name != head), most, idle)
 
 
 def _node_type(name: str, types: Mapping[str, Any], most: int) -> NodeType:

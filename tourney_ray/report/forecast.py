@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 from tourney_ray.core.models import GpuRequirement, RoundType, TournamentType
 from tourney_ray.core.record import Record
-from tourney_ray.report.prices import Prices, price_of
+from tourney_ray.report.prices import Prices, Rented, price_of
 from tourney_ray.report.usage import RoundKey, Usage
+
+NOTHING_RENTED = Rented()
 
 
 class Spread(Record):
@@ -64,12 +66,10 @@ class Forecast(Record):
     """None without prices."""
 
 
-def forecast(
-    rehearsals: Sequence[Usage], prices: Prices | None = None, instance_of: Mapping[str, str] | None = None
-) -> Forecast:
+def forecast(rehearsals: Sequence[Usage], prices: Prices | None = None, rented: Rented = NOTHING_RENTED) -> Forecast:
     """What to expect after the rehearsals, of which there is at least one; `KeyError` for a price that is missing.
 
-    `instance_of` is the instance type of each node, for prices per node-hour.
+    What is `rented` counts for prices per node-hour.
     """
     types = dict.fromkeys(kind for usage in rehearsals for kind in usage.wall_hours)
     return Forecast(
@@ -80,7 +80,7 @@ def forecast(
         gpu_hours=_by_type(rehearsals, at_limit=False),
         gpu_hours_at_limit=_by_type(rehearsals, at_limit=True),
         wall_hours={kind: spread(usage.wall_hours[kind] for usage in rehearsals) for kind in types},
-        cost=_cost(rehearsals, prices, instance_of or {}) if prices else None,
+        cost=_cost(rehearsals, prices, rented) if prices else None,
     )
 
 
@@ -121,8 +121,8 @@ def _by_type(rehearsals: Sequence[Usage], *, at_limit: bool) -> dict[str, Spread
     return {kind: spread(hours(usage, kind) for usage in rehearsals) for kind in kinds}
 
 
-def _cost(rehearsals: Sequence[Usage], prices: Prices, instance_of: Mapping[str, str]) -> Cost:
-    found = spread(price_of(usage, prices, instance_of) for usage in rehearsals)
+def _cost(rehearsals: Sequence[Usage], prices: Prices, rented: Rented) -> Cost:
+    found = spread(price_of(usage, prices, rented) for usage in rehearsals)
     with_head = prices.head_hour is not None
     per = "GPU-hour" if prices.gpu_hour else "node-hour"
     day = prices.as_of.isoformat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Self
 
@@ -10,9 +11,6 @@ from pydantic import Field, model_validator
 
 from tourney_ray.core.record import Record
 from tourney_ray.report.usage import Usage, node_hours
-
-IDLE_HOURS = 0.25
-"""How long a node that has nothing to train is kept and paid for, as in cluster.yaml."""
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -40,15 +38,25 @@ class Prices(Record):
         return sorted({name for name in wanted if name not in priced})
 
 
-def price_of(usage: Usage, prices: Prices, instance_of: Mapping[str, str]) -> float:
+@dataclass(frozen=True, slots=True)
+class Rented:
+    """The machines that are paid by the hour."""
+
+    instance_of: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The instance type of each node."""
+    idle_hours: float = 0.0
+    """How long a node that has nothing to train is kept and paid for."""
+
+
+def price_of(usage: Usage, prices: Prices, rented: Rented) -> float:
     """What it costs, in the prices' currency.
 
     Per GPU-hour: the hours for which GPUs are leased. Per node-hour: those of nodes that come for trainings and go
-    `IDLE_HOURS` after the last one. The head's, from the first fact to the last end. Raises `KeyError` for what has no
+    `idle_hours` after the last one. The head's, from the first fact to the last end. Raises `KeyError` for what has no
     price.
     """
     head = (prices.head_hour or 0.0) * max(usage.wall_hours.values(), default=0.0)
     if prices.gpu_hour:
         return head + sum(prices.gpu_hour[held.gpu_type] * held.gpu_hours for held in usage.held)
-    hours = node_hours(usage, IDLE_HOURS)
-    return head + sum(prices.node_hour[instance_of[node]] * spent for node, spent in hours.items())
+    hours = node_hours(usage, rented.idle_hours)
+    return head + sum(prices.node_hour[rented.instance_of[node]] * spent for node, spent in hours.items())
