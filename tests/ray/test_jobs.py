@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Generator
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import tourney_ray
 from tests.ray.conftest import BIN, Run, driver_pids, settings_text
 from tourney_ray.driver.cluster import LocalCluster
 from tourney_ray.samples.repositories import write_base_contestant, write_sample_repositories
@@ -39,6 +41,10 @@ class Submitted:
     stopped: list[subprocess.CompletedProcess[str]]
     facts: subprocess.CompletedProcess[str]
     """The driver's answer after both jobs were stopped."""
+    carried: str
+    """The log of a job that came with the package."""
+    imported: str
+    """The file that the driver's class was imported from, where the package came with the job."""
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +73,27 @@ def submitted(cluster: LocalCluster, run: Run, tmp_path_factory: pytest.TempPath
         drivers.append(driver_pids(folder))
         name = ("--address", cluster.address, "--name", "jobs")
         facts = run("tourney", "query", *name, "SELECT count(*) AS facts FROM journal")
-        yield Submitted(logs, jobs.stdout, plain, drivers, stopped, facts)
+        with_package = ("--no-wait", "--submission-id", "third", "--working-dir", str(_with_package(folder, sent)))
+        run(
+            "ray", "job", "submit", *where, *with_package, "--", "python", "-m", "tourney_ray", "run", "tournament.toml"
+        )
+        carried = _log(run, where, "third")
+        run("tourney", "stop", *name[:3], "carried")
+        imported = (folder / "imported").read_text()
+        yield Submitted(logs, jobs.stdout, plain, drivers, stopped, facts, carried, imported)
         run("tourney", "stop", *name)
+
+
+def _with_package(folder: Path, sent: Path) -> Path:
+    """A folder to hand in with another tournament and the package in it, whose driver notes where it comes from."""
+    carried = folder / "carried"
+    package = Path(tourney_ray.__file__).parent
+    shutil.copytree(package, carried / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    with (carried / package.name / "driver" / "actor.py").open("a") as source:
+        source.write(f"\n\nPath({str(folder / 'imported')!r}).write_text(__file__)\n")
+    text = (sent / "tournament.toml").read_text().replace('name = "jobs"', 'name = "carried"')
+    (carried / "tournament.toml").write_text(text.replace(f'"{folder}/state"', f'"{folder}/other"'))
+    return carried
 
 
 def _settings(folder: Path, champion: str, base: Any) -> str:
@@ -91,6 +116,11 @@ def test_handing_it_in_again_finds_the_driver_that_runs(submitted: Submitted) ->
     assert "TournamentCreated" in submitted.logs[0]
     created = [line for line in submitted.logs[0].splitlines() if "TournamentCreated" in line]
     assert created == [line for line in submitted.logs[1].splitlines() if "TournamentCreated" in line]
+
+
+def test_the_package_may_come_with_the_job(submitted: Submitted) -> None:
+    assert "driver carried runs" in submitted.carried
+    assert "/working_dir_files/" in submitted.imported, "what is installed on the node was taken"
 
 
 def test_a_stopped_job_does_not_stop_the_tournament(submitted: Submitted) -> None:
