@@ -80,6 +80,15 @@ def test_a_node_that_claims_too_much_is_used_for_what_it_has_and_named(
     assert f"node liar {told}" in seen.lies["liar"]
 
 
+def test_a_node_whose_gpus_have_no_type_is_not_used_and_named() -> None:
+    seen = seen_nodes([node("plain", GPU=2.0)])
+    assert seen.nodes == (Node("plain", {}),)
+    assert seen.lies == {
+        "plain": "node plain has 2 GPUs of no type: none of them is used; start Ray there with "
+        "--resources='{\"H100\": 2}' or --resources='{\"A100\": 2}', or with --num-gpus=0 where nothing is to be trained"
+    }
+
+
 @pytest.mark.parametrize(
     ("demand", "lacking"),
     [
@@ -198,10 +207,10 @@ def test_a_file_that_cannot_be_read_says_nothing_of_what_may_come(machines: Path
         ((TournamentType.TEXT,), Rules(), ""),
         (
             (TournamentType.TEXT,),
-            Rules(boss_model_range_b=(20.0, 71.0)),
-            "models from 20 B could never be trained: no machine of",
+            Rules(knockout_model_range_b=(2.0, 50.0)),
+            "could train what may be drawn: knockout InstructTextTask, models of 40 to 50 B: 8×H100 on one node;",
         ),
-        ((TournamentType.IMAGE,), Rules(), "image tasks could never be trained: no machine of"),
+        ((TournamentType.IMAGE,), Rules(), "could train what may be drawn: group ImageTask: 1×A100 on one node;"),
     ],
 )
 def test_a_tournament_that_no_machine_could_train_is_refused_before_it_starts(

@@ -175,8 +175,9 @@ def test_what_waits_starts_as_soon_as_a_late_node_is_seen(grown: Grown) -> None:
 
 def test_images_are_refused_where_no_machine_can_have_an_a100(grown: Grown, scaling: Scaling) -> None:
     assert grown.image.returncode == 2
-    never = f"no machine of {scaling.file} can have 1×A100 on one node"
-    assert grown.image.stderr.startswith(f"error: image tasks could never be trained: {never}\n"), grown.image.stderr
+    never = "group ImageTask: 1×A100 on one node; knockout ImageTask: 1×A100 on one node"
+    refused = f"error: no machine of {scaling.file} could train what may be drawn: {never}"
+    assert grown.image.stderr.startswith(refused), grown.image.stderr
 
 
 def test_the_machine_goes_again_and_one_gpu_brings_the_narrow_one(grown: Grown) -> None:

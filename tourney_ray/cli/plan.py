@@ -14,12 +14,10 @@ from pydantic import ValidationError
 from tourney_ray.cli.plan_text import described
 from tourney_ray.config import Settings, load_settings, spell_validation
 from tourney_ray.core.models import TournamentType
-from tourney_ray.driver.task_source import check_tasks
-from tourney_ray.effects.catalogue import CatalogueTasks, load_catalogue
+from tourney_ray.driver.task_source import check_tasks, known_sizes
 from tourney_ray.effects.cluster_file import read_cluster_file
 from tourney_ray.effects.miners import MinersFile
 from tourney_ray.errors import ConfigError
-from tourney_ray.evaluation.token_counts import token_counter
 from tourney_ray.report.demands import demands, misfits
 from tourney_ray.report.forecast import forecast
 from tourney_ray.report.prices import Prices, Rented
@@ -62,7 +60,9 @@ def run_plan(
     """Print what to expect of the tournaments of a settings file; exit 1 when a training fits on no node."""
     settings = load_settings(path)
     machines = _machines(path, cluster, nodes)
-    sizes = _sizes(settings)
+    if settings.tasks.catalogue is not None:
+        check_tasks(settings)
+    sizes = known_sizes(settings)
     table = _prices(prices, machines.kinds) if prices else None
     prospect = _prospect(settings, machines.kinds, entrants, sizes)
     titled = settings.types if settings.endless else prospect.titled
@@ -106,14 +106,6 @@ def _counted(nodes: str) -> tuple[NodeKind, ...]:
         before = kinds.get(name, NodeKind(name, machine.gpus, 0))
         kinds[name] = replace(before, count=before.count + 1)
     return tuple(kinds.values())
-
-
-def _sizes(settings: Settings) -> tuple[int, ...]:
-    """Parameters of the catalogue's models; without a catalogue none is known. `ConfigError` where one is missing."""
-    if settings.tasks.catalogue is None:
-        return ()
-    check_tasks(settings)
-    return CatalogueTasks(settings.data, load_catalogue(settings.tasks.catalogue), token_counter).sizes
 
 
 def _prospect(settings: Settings, kinds: Sequence[NodeKind], entrants: int | None, sizes: tuple[int, ...]) -> Prospect:

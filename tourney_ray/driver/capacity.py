@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tourney_ray.config import Settings
-from tourney_ray.core.models import GpuRequirement, TournamentType
+from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.nodes import Lease, Node
-from tourney_ray.core.resources import get_tournament_gpu_requirement
 from tourney_ray.driver.asking import Bundle, asked, count, holds, left
-from tourney_ray.driver.task_source import drawn_tasks
+from tourney_ray.driver.task_source import known_sizes
 from tourney_ray.effects.cluster_file import GPU_TYPES, MACHINE, ClusterFile, NodeType, read_cluster_file
 from tourney_ray.errors import ConfigError
+from tourney_ray.report.demands import demands, misfits
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,11 @@ def seen_nodes(found: Sequence[Mapping[str, Any]]) -> Seen:
     for n, node in zip(found, seen.nodes, strict=True):
         if label := n.get("Labels", {}).get(MACHINE):
             seen.machines[node.node_id] = label
-        claimed = _claimed(n["Resources"])
+        claimed, counted = _claimed(n["Resources"]), int(n["Resources"].get("GPU", 0))
         if node.gpus != claimed:
-            seen.lies[node.node_id] = _lie(node, claimed, int(n["Resources"].get("GPU", 0)))
+            seen.lies[node.node_id] = _lie(node, claimed, counted)
+        elif counted and not claimed:
+            seen.lies[node.node_id] = _typeless(node, counted)
     return seen
 
 
@@ -156,7 +158,7 @@ def can_hold(need: GpuRequirement, machines: ClusterFile) -> bool:
 
 
 def check_capacity(settings: Settings) -> None:
-    """Refuse a tournament of which some tasks could be trained on no machine of the cluster file, whatever is drawn.
+    """Refuse tournaments that can draw what no machine of the cluster file could train: it would wait for ever.
 
     Without a file nothing is known, and nothing refused. Raises `ConfigError`, before anyone pays.
     """
@@ -164,23 +166,14 @@ def check_capacity(settings: Settings) -> None:
     if path is None:
         return
     machines = read_cluster_file(path)
-    for what, need in _least_needs(settings):
-        if not can_hold(need, machines):
-            wanted = f"{need.gpus}×{need.gpu_type}"
-            raise ConfigError(
-                f"{what} could never be trained: no machine of {path} can have {wanted} on one node",
-                "add such a node type and run `ray up` with it again, or change types and rules",
-            )
-
-
-def _least_needs(settings: Settings) -> list[tuple[str, GpuRequirement]]:
-    """For every kind of task that may be drawn, the GPUs of its smallest model."""
-    needs = [("image tasks", GpuRequirement.A100)] if TournamentType.IMAGE in settings.types else []
-    if TournamentType.TEXT in settings.types:
-        for task_type, (low_b, _) in drawn_tasks(settings.rules):
-            need = get_tournament_gpu_requirement(task_type, max(1, int(low_b * 1e9)), settings.rules)
-            needs.append((f"{task_type.value}s with models from {low_b:g} B", need))
-    return needs
+    titled = settings.types if settings.endless else settings.base_contestants
+    wanted = demands(settings.types, titled, settings.rules, known_sizes(settings))
+    unfit = misfits(wanted, [k.gpus for k in machines.node_types if min(k.max_workers, machines.max_workers)])
+    if unfit:
+        raise ConfigError(
+            f"no machine of {path} could train what may be drawn: {'; '.join(map(str, unfit))}",
+            "add such a node type and run `ray up` with it again, or change types and rules",
+        )
 
 
 def _claimed(resources: Mapping[str, float]) -> dict[str, int]:
@@ -192,6 +185,12 @@ def _usable(resources: Mapping[str, float]) -> dict[str, int]:
     if sum(claimed.values()) <= counted:
         return claimed
     return {kind: counted for kind in claimed} if len(claimed) == 1 and counted else {}
+
+
+def _typeless(node: Node, counted: int) -> str:
+    types = " or ".join(f"--resources='{{\"{kind}\": {counted}}}'" for kind in sorted(GPU_TYPES, reverse=True))
+    mend = f"start Ray there with {types}, or with --num-gpus=0 where nothing is to be trained"
+    return f"node {node.node_id} has {counted} GPUs of no type: none of them is used; {mend}"
 
 
 def _lie(node: Node, claimed: Mapping[str, int], counted: int) -> str:

@@ -45,6 +45,13 @@ def check_tasks(settings: Settings) -> None:
             )
 
 
+def known_sizes(settings: Settings) -> tuple[int, ...]:
+    """Parameters of the catalogue's models; empty without a catalogue: any size may come."""
+    if settings.tasks.catalogue is None:
+        return ()
+    return CatalogueTasks(settings.data, load_catalogue(settings.tasks.catalogue), token_counter).sizes
+
+
 def drawn_tasks(rules: Rules) -> Iterator[tuple[TaskType, Range]]:
     """Every kind of text task that the rules can draw, with each range of sizes of its model (RULES §4)."""
     yield rules.group_task, rules.group_model_range_b
