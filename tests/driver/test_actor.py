@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,9 @@ class NoRay:
 
     def problems(self) -> dict[str, str]:
         return {"node.n1": "it lies"}
+
+    def named(self, reasons: Mapping[str, str]) -> dict[str, str]:
+        return dict(reasons)
 
     def announce(self, demand: Sequence[Any]) -> None:
         self.demands.append(demand)

@@ -214,7 +214,7 @@ async def test_every_new_node_is_looked_over_once(desk: Desk, monkeypatch: pytes
     reaping = Task(["task/hk/1"])
     monkeypatch.setitem(tasks.REMOTE, work.reap, reaping)
     monkeypatch.setattr(surroundings, "NODES_FRESH", timedelta(0))
-    seen = {"NodeID": NODE, "Resources": {"H100": 8.0, "GPU": 8.0}, "Alive": True}
+    seen = {"NodeID": NODE, "NodeManagerHostname": "gpu-1", "Resources": {"H100": 8.0, "GPU": 8.0}, "Alive": True}
     monkeypatch.setattr(surroundings.ray, "nodes", lambda: [seen, seen | {"NodeID": "head", "Resources": {"CPU": 4.0}}])
     for _ in range(3):
         dispatcher.cluster()
@@ -230,14 +230,18 @@ async def test_what_is_announced_is_what_can_be_had_and_the_rest_is_a_problem(
     dispatcher = RayDispatcher(settings.model_copy(update={"cluster": choice}), State, lambda _: None, "tests")
     announced: list[Any] = []
     dispatcher._surroundings._announcing._announce = lambda **asked: announced.append(asked)
-    lying = {"NodeID": NODE, "Resources": {"H100": 8.0, "GPU": 4.0}, "Alive": True}
+    lying = {"NodeID": NODE, "NodeManagerHostname": "gpu-1", "Resources": {"H100": 8.0, "GPU": 4.0}, "Alive": True}
     monkeypatch.setattr(surroundings.ray, "nodes", lambda: [lying])
     assert dispatcher.cluster().nodes == (Node(NODE, {"H100": 4}),)
     dispatcher.announce([*[GpuRequirement.H100_4X] * 3, GpuRequirement.A100])
     await asyncio.gather(*dispatcher._tasks)
     four = {"H100": 4, "GPU": 4}
     assert announced == [{"bundles": [four] * 2, "bundle_label_selectors": [{}] * 2}]
-    assert dispatcher.problems().keys() == {f"node.{NODE}", "needs.1×A100"}
+    problems = dispatcher.problems()
+    assert problems.keys() == {f"node.{NODE}", "needs.1×A100"}
+    assert problems[f"node.{NODE}"].startswith(f"node gpu-1 ({NODE[:8]}) claims 8×H100")
+    reasons = {"a": f"{NODE} is kept for it", "b": "nothing", "c": f"{'1f' * 28}, lost"}
+    assert dispatcher.named(reasons) == {**reasons, "a": f"gpu-1 ({NODE[:8]}) is kept for it"}
 
 
 async def test_a_release_says_how_it_is_known(desk: Desk, release: Release) -> None:

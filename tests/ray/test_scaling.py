@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -150,7 +151,8 @@ def _rows(answer: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
 
 
 def test_a_node_that_claims_too_much_is_named_and_used_for_what_it_has(grown: Grown) -> None:
-    told = f"error: node {HEAD_ID} claims 8×H100, but Ray counts 4 GPUs there: 4 are used; start Ray there with"
+    host = f"{socket.gethostname()} ({HEAD_ID[:8]})"
+    told = f"error: node {host} claims 8×H100, but Ray counts 4 GPUs there: 4 are used; start Ray there with"
     assert told in grown.log
     assert f"NodeJoined node={HEAD_ID} gpus=4xH100" in grown.log
 

@@ -111,7 +111,8 @@ class Driver:
         waits = {**self._loop.waits, **troubles}
         if self._storage:
             waits["journal"] = self._storage
-        return Update(tuple(self._entries[after:]), waits, self._dispatcher.problems(), self._halted)
+        named = self._dispatcher.named(waits)
+        return Update(tuple(self._entries[after:]), named, self._dispatcher.problems(), self._halted)
 
     async def act(self, act: Act) -> int:
         """The sequence number under which the act of a person is recorded, with all that it forces.

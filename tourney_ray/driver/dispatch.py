@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayError, WorkerCrashedError
@@ -118,6 +118,10 @@ class RayDispatcher:
     def problems(self) -> dict[str, str]:
         """What no waiting will mend, by node or need."""
         return self._surroundings.problems()
+
+    def named(self, reasons: Mapping[str, str]) -> dict[str, str]:
+        """The same reasons with the hosts of the nodes that they name."""
+        return self._surroundings.named(reasons)
 
     def dispatch(self, command: Command) -> None:
         """Start the command; its outcome is reported on the event loop of the caller."""

@@ -5,7 +5,8 @@ Guarantee: what is shown is at most half a second old; no call of it waits for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Sequence
+import re
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,9 @@ from tourney_ray.driver.tasks import HEAD
 
 NODES_FRESH = timedelta(seconds=0.5)
 """How old the list of nodes may be."""
+
+NODE_ID = re.compile(r"\b[0-9a-f]{56}\b")
+"""What Ray calls a node."""
 
 
 class Surroundings:
@@ -39,6 +43,8 @@ class Surroundings:
         """None before anybody has told of any."""
         self._seen = Seen()
         self._at = work.utc_now() - 2 * NODES_FRESH
+        self._hosts: dict[str, str] = {}
+        """By node, those that are gone as well."""
         self.elsewhere: frozenset[str] = frozenset()
         """Other nodes than that of the driver's files."""
 
@@ -55,6 +61,7 @@ class Surroundings:
         found = [node for node in ray.nodes() if node["Alive"]]
         self._seen, self._at = seen_nodes(found), now
         self.elsewhere = frozenset(node["NodeID"] for node in found if HEAD not in node["Resources"])
+        self._hosts |= {node["NodeID"]: node["NodeManagerHostname"] for node in found}
         if self._demand is not None:
             self._ask(self._demand)
         return found
@@ -81,7 +88,15 @@ class Surroundings:
 
         And the autoscaler, while it hears of nothing.
         """
-        lies = {f"node.{node}": why for node, why in self._seen.lies.items()}
+        lies = self.named({f"node.{node}": why for node, why in self._seen.lies.items()})
         if self._announcing.trouble:
             lies["autoscaler"] = self._announcing.trouble
         return lies | self._outlook.shortages(self._demand or (), self._seen.nodes)
+
+    def named(self, reasons: Mapping[str, str]) -> dict[str, str]:
+        """The same reasons with the host of each node that they name, and the beginning of its id."""
+        spelled = {why: NODE_ID.sub(lambda found: self._host(found[0]), why) for why in set(reasons.values())}
+        return {what: spelled[why] for what, why in reasons.items()}
+
+    def _host(self, node: str) -> str:
+        return f"{self._hosts[node]} ({node[:8]})" if node in self._hosts else node
