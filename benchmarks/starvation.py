@@ -28,7 +28,7 @@ from tourney_ray.core.chain import Entry
 from tourney_ray.core.commands import Command, Train
 from tourney_ray.core.events import Fact
 from tourney_ray.core.evolve import evolve
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.leases import Cluster, Seat
 from tourney_ray.core.models import GpuRequirement, Trained
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.rules import Rules
@@ -162,7 +162,7 @@ class Ours:
         """The node."""
         return NODE
 
-    def announce(self, demand: Sequence[GpuRequirement]) -> None:
+    def announce(self, demand: Sequence[GpuRequirement], seats: Sequence[Seat]) -> None:
         """Nobody scales it."""
 
     def dispatch(self, command: Command) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.group_round import AT, GroupRound, cluster
 from tourney_ray.core.commands import Command, Train
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.leases import Cluster, Seat
 from tourney_ray.core.models import GpuRequirement, Trained
 from tourney_ray.core.schedule import Agenda
 from tourney_ray.driver.loop import Loop, Outcome
@@ -27,7 +27,7 @@ class Started:
         """The same nodes, always."""
         return self._nodes
 
-    def announce(self, demand: Sequence[GpuRequirement]) -> None:
+    def announce(self, demand: Sequence[GpuRequirement], seats: Sequence[Seat]) -> None:
         """Nobody scales them."""
 
     def dispatch(self, command: Command) -> None:

@@ -205,6 +205,13 @@ def test_who_is_narrow_lets_others_have_that_room_and_keeps_its_turn_where_it_is
     assert waits in found.waits["w"]
 
 
+def test_who_is_staged_on_unfit_nodes_only_has_room_kept_for_it_elsewhere():
+    cluster, _ = on(nodes(n1=2, n2=2), "w@n1", "b@n2", "c@n2", unfit="n1")
+    requests = alone(Request("w", TWO, 6), Request("b", ONE, 6), Request("c", ONE, 6))
+    found = place(requests, seen(cluster), cluster, NOW)
+    assert (found.nodes, found.stagings) == ({}, {"w": "n2", "b": "n1", "c": "n1"})
+
+
 def test_who_waits_for_its_image_has_room_kept_for_it():
     begun = {"other": {"other": ["n1"]}}
     cluster = replace(nodes(n1=1, n2=8), staged=lying([("a", "n2")]), staging=begun)

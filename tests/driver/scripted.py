@@ -23,7 +23,7 @@ from tourney_ray.core.commands import (
     Train,
 )
 from tourney_ray.core.draw import commitment
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.leases import Cluster, Seat
 from tourney_ray.core.models import Blame, Failed, GpuRequirement, TaskType, TournamentType, Trained
 from tourney_ray.core.nodes import Node
 from tourney_ray.core.rules import Rules
@@ -60,12 +60,14 @@ class Scripted:
     nodes: Cluster = EIGHT
     dispatched: list[Command] = field(default_factory=list[Command])
     demands: list[Sequence[GpuRequirement]] = field(default_factory=list[Sequence[GpuRequirement]])
+    seats: Sequence[Seat] = ()
 
     def cluster(self) -> Cluster:
         return self.nodes
 
-    def announce(self, demand: Sequence[GpuRequirement]) -> None:
+    def announce(self, demand: Sequence[GpuRequirement], seats: Sequence[Seat]) -> None:
         self.demands.append(demand)
+        self.seats = seats
 
     def dispatch(self, command: Command) -> None:
         if isinstance(command, Train):

@@ -61,7 +61,7 @@ class NoRay:
     def named(self, reasons: Mapping[str, str]) -> dict[str, str]:
         return dict(reasons)
 
-    def announce(self, demand: Sequence[Any]) -> None:
+    def announce(self, demand: Sequence[Any], _seats: Sequence[Any] = ()) -> None:
         self.demands.append(demand)
 
     async def withdraw(self) -> None:

@@ -56,6 +56,14 @@ async def test_only_the_latest_of_many_demands_is_told_and_no_demand_twice(autos
     assert len(autoscaler.works) == 1
 
 
+async def test_the_same_is_told_again_after_a_while(autoscaler: Autoscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcing, "REPEAT_S", 0)
+    for _ in range(2):
+        autoscaler.announcing.tell(Counter([ONE]))
+        await asyncio.gather(*autoscaler.works)
+    assert len(autoscaler.heard) == 2
+
+
 async def test_withdrawn_means_that_nothing_is_asked_for_any_more(autoscaler: Autoscaler) -> None:
     autoscaler.announcing.tell(Counter([ONE]))
     await asyncio.gather(*autoscaler.works)

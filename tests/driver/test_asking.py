@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.builders import START
+from tests.driver.rays_scheduler import rays_answer
 from tourney_ray.core.models import GpuRequirement as Gpu
-from tourney_ray.core.nodes import Lease, Node
-from tourney_ray.driver.asking import Asked, Bundle, asked, count, left
+from tourney_ray.core.nodes import Node
+from tourney_ray.driver.asking import Asked, Bundle, Held, Machines, asked
 from tourney_ray.effects.cluster_file import ClusterFile, NodeType
 
 NARROW = NodeType("narrow", {"H100": 1}, 0, 2, "p5.4xlarge", "n")
 WIDE = NodeType("wide", {"H100": 8}, 0, 2, "p5.48xlarge", "w")
-MACHINES = ClusterFile((NARROW, WIDE), 4)
+FILE = ClusterFile((NARROW, WIDE), 4)
 LABELS = {"n1": "n", "n2": "n", "w1": "w", "w2": "w"}
 ONE, FOUR, EIGHT = Gpu.H100_1X, Gpu.H100_4X, Gpu.H100_8X
 
 
 def there(*names: str) -> list[Node]:
-    return [Node(name, {"H100": 8 if name.startswith("w") else 1}) for name in names]
+    return [Node(name, {"H100": 1 if name.startswith("n") else 8}) for name in names]
 
 
-def lease(node: str, need: Gpu) -> Lease:
-    return Lease(f"on {node}", "t", "task", "hotkey", 1, node, need.gpu_type, need.gpus, START)
-
-
-def ask(demand: list[Gpu], *names: str, runs: tuple[Lease, ...] = (), given_up: tuple[str, ...] = ()) -> Asked:
-    return asked(demand, there(*names), LABELS, runs, MACHINES, given_up)
+def ask(
+    demand: list[Gpu],
+    *names: str,
+    held: tuple[Held, ...] = (),
+    given_up: tuple[str, ...] = (),
+    unfit: tuple[str, ...] = (),
+    most: int = 4,
+) -> Asked:
+    file = replace(FILE, max_workers=most)
+    return asked(demand, held, Machines(file, there(*names), LABELS, unfit, given_up))
 
 
 @pytest.mark.parametrize(
@@ -58,56 +61,80 @@ def test_what_waits_is_asked_for_where_there_is_room_else_on_the_smallest_machin
 
 
 def test_what_runs_is_asked_for_where_it_runs() -> None:
-    on_wide = lease("w1", ONE)
-    assert ask([ONE], "w1", runs=(on_wide,)) == Asked(Counter([Bundle(ONE, "w")]), frozenset())
-    assert ask([EIGHT, ONE], "w1", runs=(on_wide,)).kinds == {"wide"}, "the first has room for seven more only"
+    on_wide = ("w1", "H100", 1)
+    found = ask([ONE], "w1", held=(on_wide,))
+    assert (found.bundles, found.kinds) == ({Bundle(ONE, "w"): 1}, set())
+    assert ask([EIGHT, ONE], "w1", held=(on_wide,)).kinds == {"wide"}, "the first has room for seven more only"
 
 
 def test_what_runs_and_is_not_needed_any_more_is_not_asked_for() -> None:
-    assert ask([], "w1", runs=(lease("w1", ONE),)).bundles == {}
+    assert ask([], "w1", held=(("w1", "H100", 1),)).bundles == {}
 
 
 def test_what_ran_on_a_node_that_is_gone_is_asked_for_anew() -> None:
-    assert ask([FOUR], runs=(lease("w9", FOUR),)) == Asked(Counter([Bundle(FOUR, "w")]), frozenset({"wide"}))
+    found = ask([FOUR], held=(("w9", "H100", 4),))
+    assert (found.bundles, found.kinds) == ({Bundle(FOUR, "w"): 1}, {"wide"})
 
 
-def test_for_a_kind_that_is_given_up_any_other_does_as_well() -> None:
-    assert ask([ONE], "w1", given_up=("narrow",)) == Asked(Counter([Bundle(ONE, "w")]), frozenset())
+def test_a_kind_that_is_given_up_is_asked_for_last() -> None:
+    beside = ask([ONE], "w1", given_up=("narrow",))
+    assert (beside.bundles, beside.kinds) == ({Bundle(ONE, "w"): 1}, set())
     assert ask([ONE], given_up=("narrow",)).kinds == {"wide"}
-    assert ask([ONE], given_up=("narrow", "wide")) == Asked(Counter([Bundle(ONE)]), frozenset({"narrow"}))
+    last = ask([ONE], given_up=("narrow", "wide"))
+    assert (last.bundles, last.kinds) == ({Bundle(ONE, "n"): 1}, {"narrow"})
+
+
+def test_a_node_that_cannot_start_anything_has_no_room() -> None:
+    assert ask([ONE], "n1", "w1", unfit=("n1",)).kinds == {"narrow"}
+    assert ask([ONE], "n1", held=(("n1", "H100", 1),), unfit=("n1",)).bundles == {Bundle(ONE, "n"): 1}
+
+
+def test_of_a_node_that_is_none_of_the_files_ray_knows_nothing_and_is_asked_for_nothing() -> None:
+    found = ask([EIGHT, EIGHT, ONE], "other", "w1", held=(("other", "H100", 8), ("w1", "H100", 8)))
+    assert found.bundles == {Bundle(EIGHT, "w"): 1, Bundle(ONE, "n"): 1}
+    assert ask([FOUR], "other").bundles == {}, "it has room there"
 
 
 def test_the_most_machines_of_all_kinds_together_count_too() -> None:
-    few = replace(MACHINES, max_workers=1)
-    assert asked([FOUR, ONE], (), {}, (), few, ()).bundles == {Bundle(FOUR, "w"): 1, Bundle(ONE, "w"): 1}
-    assert left((), {}, few) == {"narrow": 1, "wide": 1}
-    assert left(there("w1"), LABELS, few) == {"narrow": 0, "wide": 0}
+    assert ask([FOUR, ONE], most=1).bundles == {Bundle(FOUR, "w"): 1, Bundle(ONE, "w"): 1}
+    assert ask([EIGHT, ONE], "w1", held=(("w1", "H100", 4),), most=2).coming == {"wide"}, (
+        "nobody waits for a narrow one"
+    )
+    few = Machines(replace(FILE, max_workers=1), labels=LABELS)
+    assert few.left() == {"narrow": 1, "wide": 1}
+    assert replace(few, nodes=there("w1")).left() == {"narrow": 0, "wide": 0}
 
 
 def test_machines_are_known_by_their_label_else_by_their_gpus() -> None:
-    assert count([Node("n1", {"H100": 8}), Node("other", {"H100": 8}), Node("head", {})], LABELS, MACHINES) == {
-        "narrow": 1,
-        "wide": 1,
-    }
+    odd = [Node("n1", {"H100": 8}), Node("other", {"H100": 8}), Node("head", {})]
+    assert Machines(FILE, odd, LABELS).count() == {"narrow": 1}
     own = ClusterFile(tuple(replace(WIDE, name=host, machine="", max_workers=1) for host in ("a", "b", "c")), 3)
-    assert left(there("w1", "w2"), {}, own) == {"a": 0, "b": 0, "c": 1}
+    assert Machines(own, there("w1", "w2")).left() == {"a": 0, "b": 0, "c": 1}
 
 
 @given(
     st.lists(st.sampled_from(Gpu), max_size=40),
-    st.frozensets(st.sampled_from(sorted(LABELS))),
+    st.frozensets(st.sampled_from(("n1", "n2", "w1", "w2", "other"))),
+    st.lists(st.tuples(st.sampled_from(("n1", "w1", "other")), st.sampled_from((ONE, FOUR, EIGHT))), max_size=4),
     st.frozensets(st.sampled_from(("narrow", "wide"))),
     st.integers(0, 5),
 )
-def test_whatever_is_asked_for_fits_on_the_machines_that_there_may_be(
-    demand: list[Gpu], names: frozenset[str], given_up: frozenset[str], most: int
+def test_rays_own_scheduler_starts_those_machines_for_it_and_no_others(
+    demand: list[Gpu], names: frozenset[str], runs: list[tuple[str, Gpu]], given_up: frozenset[str], most: int
 ) -> None:
-    nodes, machines = there(*sorted(names)), replace(MACHINES, max_workers=most)
-    found = asked(demand, nodes, LABELS, (), machines, given_up)
-    wanted = Counter(bundle.need for bundle in found.bundles.elements())
-    assert wanted <= Counter(demand)
-    gpus = {"n": 2, "w": 16}
-    for kind in gpus:
-        assert sum(b.need.gpus * n for b, n in found.bundles.items() if b.machine == kind) <= gpus[kind]
-    new = sum(free for free in left(nodes, LABELS, machines).values())
-    assert not found.kinds or new > 0
+    free = {node.node_id: node.gpus["H100"] for node in there(*names)}
+    held: list[Held] = []
+    for node, need in runs:
+        if free.get(node, 0) >= need.gpus:
+            free[node] -= need.gpus
+            held.append((node, "H100", need.gpus))
+            demand = [*demand, need]
+    found = ask(demand, *sorted(names), held=tuple(held), given_up=tuple(given_up), most=most)
+    managed = sorted(names & LABELS.keys())
+    if len(managed) > most:
+        return  # somebody lowered the bound while they run
+    launched, is_infeasible = rays_answer(
+        found.bundles, {name: LABELS[name] for name in managed}, FILE.node_types, most
+    )
+    assert not is_infeasible
+    assert launched.keys() == found.kinds

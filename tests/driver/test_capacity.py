@@ -126,7 +126,7 @@ def test_what_ray_up_left_on_the_head_counts_where_no_file_is_named(
 
 def test_without_a_file_everything_may_still_come() -> None:
     assert Outlook(None).shortages([Gpu.H100_8X], ()) == {}
-    assert Outlook(None).ask([Gpu.H100_8X] * 99, Seen(), (), START) == {Bundle(Gpu.H100_8X): 99}
+    assert Outlook(None).ask([Gpu.H100_8X] * 99, Seen(), (), (), START) == {Bundle(Gpu.H100_8X): 99}
     assert Outlook(None).still(Seen(), START) is None
 
 
@@ -154,7 +154,7 @@ class Hours:
         """What may still be started, with these machines there and that demand."""
         now = START + timedelta(minutes=minute)
         seen = Seen(tuple(Node(f"n{i}", dict([kind])) for i, kind in enumerate(there)))
-        self.outlook.ask(demand, seen, (), now)
+        self.outlook.ask(demand, seen, (), (), now)
         return self.outlook.still(seen, now)
 
 
@@ -178,6 +178,19 @@ def test_one_that_did_not_come_is_asked_for_last_until_nothing_is_asked_for_any_
     assert hours.at(16, (), Gpu.H100_1X) == (WIDE,), "a wide one is asked for meanwhile"
     assert hours.at(31, (), Gpu.H100_1X) == (), "that did not come either"
     assert hours.at(32, ()) == (NARROW, WIDE)
+
+
+def test_one_that_was_given_up_is_tried_again_after_an_hour(hours: Hours) -> None:
+    hours.at(0, [WIDE, WIDE], Gpu.H100_1X)
+    assert hours.at(74, [WIDE, WIDE], Gpu.H100_1X) == ()
+    assert hours.at(75, [WIDE, WIDE], Gpu.H100_1X) == (NARROW,)
+    assert hours.at(90, [WIDE, WIDE], Gpu.H100_1X) == ()
+
+
+def test_nobody_waits_for_a_machine_that_takes_the_last_place_of_another(hours: Hours, machines: Path) -> None:
+    _change(machines, MACHINES.replace("max_workers: 4", "max_workers: 2"), 1)
+    hours.at(0, [WIDE])
+    assert hours.at(0, [WIDE], Gpu.H100_4X, Gpu.H100_4X, Gpu.H100_1X) == (WIDE,), "no narrow one is asked for"
 
 
 def test_who_asks_for_wide_machines_does_not_wait_for_narrow_ones(hours: Hours) -> None:

@@ -233,14 +233,24 @@ async def test_what_is_announced_is_what_can_be_had_and_the_rest_is_a_problem(
     lying = {"NodeID": NODE, "NodeManagerHostname": "gpu-1", "Resources": {"H100": 8.0, "GPU": 4.0}, "Alive": True}
     monkeypatch.setattr(surroundings.ray, "nodes", lambda: [lying])
     assert dispatcher.cluster().nodes == (Node(NODE, {"H100": 4}),)
-    dispatcher.announce([*[GpuRequirement.H100_4X] * 3, GpuRequirement.A100])
+    dispatcher.announce([*[GpuRequirement.H100_4X] * 2, GpuRequirement.A100], [])
     await asyncio.gather(*dispatcher._tasks)
     four = {"H100": 4, "GPU": 4}
     assert announced == [{"bundles": [four] * 2, "bundle_label_selectors": [{}] * 2}]
+    monkeypatch.setattr(surroundings, "NODES_FRESH", timedelta(0))
+    by_hand = lying | {
+        "NodeID": "1f" * 28,
+        "Resources": {"H100": 4.0, "GPU": 4.0},
+        "Labels": {"tourney/machine": "own"},
+    }
+    monkeypatch.setattr(surroundings.ray, "nodes", lambda: [lying, by_hand])
+    dispatcher.cluster()
+    await asyncio.gather(*dispatcher._tasks)
+    assert [len(asked["bundles"]) for asked in announced] == [2, 1], "one that came by hand has room for the other"
     problems = dispatcher.problems()
     assert problems.keys() == {f"node.{NODE}", "needs.1×A100"}
     assert problems[f"node.{NODE}"].startswith(f"node gpu-1 ({NODE[:8]}) claims 8×H100")
-    reasons = {"a": f"{NODE} is kept for it", "b": "nothing", "c": f"{'1f' * 28}, lost"}
+    reasons = {"a": f"{NODE} is kept for it", "b": "nothing", "c": f"{'2e' * 28}, lost"}
     assert dispatcher.named(reasons) == {**reasons, "a": f"gpu-1 ({NODE[:8]}) is kept for it"}
 
 

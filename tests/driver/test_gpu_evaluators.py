@@ -155,9 +155,11 @@ def test_an_evaluation_counts_as_holding_its_gpu_until_its_outcome_is_taken_in(r
     for _ in range(2):
         r.step()
         assert r.running == [evaluation]
+    assert r.dispatcher.seats == [("n1", "H100")]
     r.finish(evaluation)
     assert r.of(Train)
     assert not r.of(Evaluate)
+    assert r.dispatcher.seats == []
 
 
 def test_where_evaluations_hold_no_gpu_none_is_counted(rig: OpenRig) -> None:

@@ -68,6 +68,10 @@ def test_ours_has_three_kinds() -> None:
         ("{}", "provider: is missing"),
         ("provider: aws", "provider: has to be a mapping of keys"),
         (RENTED.replace("max_workers: 3", ""), "max_workers: is missing, and bounds the bill"),
+        (
+            RENTED.replace("any: {", 'any: {labels: {"tourney/machine": "a b"}, '),
+            "any: labels.tourney/machine: 'a b' is no label",
+        ),
         (RENTED + "idle_timeout_minutes: long\n", "idle_timeout_minutes: 'long' is no number of 0 or more"),
         (RENTED.replace("_type: head", "_type: boss"), "head_node_type: 'boss' is none of available_node_types"),
         (RENTED.replace("H100: 8", "H100: many"), "available_node_types.wide: resources.H100: 'many' is no number"),

@@ -133,8 +133,10 @@ class _Desk:
             self._elsewhere.append(request)
 
     def _keep_turn(self, request: Request) -> Kept | None:
-        """What is kept for it, if it is first in line: for a wide one any node, for others one where it is begun."""
-        self._room.keep(request, self._shelves.begun(request), anywhere=request.requirement.gpus >= WIDE)
+        """What is kept for it, if it is first in line: any node for a wide one, else a fit one where it is begun."""
+        begun = self._shelves.begun(request)
+        anywhere = request.requirement.gpus >= WIDE or not self._shelves.fit(begun)
+        self._room.keep(request, begun, anywhere=anywhere)
         return self._room.kept_for(request)
 
     def _stage_here(self, request: Request, roomy: Sequence[str]) -> bool:
@@ -210,7 +212,7 @@ class _Desk:
     def _roomy(self, request: Request) -> Sequence[str]:
         if self._none or self._full:
             return ()
-        roomy = self._room.fitting(request.requirement, request.hours)
+        roomy = self._room.fitting(request)
         self._none = not roomy
         return roomy
 

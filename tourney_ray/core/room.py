@@ -65,13 +65,16 @@ class Room:
         self._taken = defaultdict[str, list[_End]](list)
         """What was let in here, by GPU type."""
 
-    def fitting(self, need: GpuRequirement, hours: float) -> Sequence[str]:
+    def fitting(self, request: Request) -> Sequence[str]:
         """The nodes on which it may start now."""
+        need = request.requirement
         if need not in self._roomy:
             free, gpus = self._free.get(need.gpu_type, {}), need.gpus
             self._roomy[need] = [node for node in self._sizes.open_to(need) if free[node] >= gpus]
         roomy, kept = self._roomy[need], self._kept.get(need.gpu_type)
-        if kept is None or kept.spare >= need.gpus or kept.node not in roomy or self._ends_before(kept, hours):
+        if kept is None or kept.key == request.key or kept.node not in roomy:
+            return roomy
+        if kept.spare >= need.gpus or self._ends_before(kept, request.hours):
             return roomy
         return [node for node in roomy if node != kept.node]
 

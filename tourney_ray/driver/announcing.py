@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 0.25
 """Between two announcements, at least: the autoscaler looks every few seconds, a round changes by the millisecond."""
+
+REPEAT_S = 60.0
+"""After so long it is told the same again: it listens to the last who spoke, which may have been somebody else."""
 
 RETRY_S = 5.0
 """Pause after an announcement that failed."""
@@ -37,6 +41,7 @@ class Announcing:
         self._latest = Counter[Bundle]()
         self._told: Counter[Bundle] | None = None
         """None while the autoscaler may have heard of anything."""
+        self._told_at = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self.trouble = ""
@@ -46,6 +51,8 @@ class Announcing:
     def tell(self, bundles: Counter[Bundle]) -> None:
         """What is needed from now on."""
         self._latest = bundles
+        if self._told is not None and time.monotonic() - self._told_at > REPEAT_S:
+            self._told = None
         if self._idle.is_set() and bundles != self._told:
             self._idle.clear()
             self._begin(self._catch_up(), "announce the demand")
@@ -68,7 +75,7 @@ class Announcing:
                         return
                     await asyncio.sleep(RETRY_S)
                 else:
-                    self._told, self.trouble = latest, ""
+                    self._told, self._told_at, self.trouble = latest, time.monotonic(), ""
                     await asyncio.sleep(PAUSE_S)
         finally:
             self._idle.set()

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.nodes import Lease, Node
+from tourney_ray.core.nodes import Node
 from tourney_ray.effects.cluster_file import ClusterFile, NodeType
 
 REQUIREMENTS = {(need.gpu_type, need.gpus): need for need in GpuRequirement}
 
+Held = tuple[str, str, int]
+"""A node, and the type and number of GPUs that somebody holds there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """GPUs for one training."""
+    """GPUs for one training, or one evaluation."""
 
     need: GpuRequirement
     machine: str = ""
-    """Label of the kind of machine that they are to be on; empty: any."""
+    """Label of the kind of machine that they are to be on; empty where kinds have none, or nobody knows of any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,45 +37,57 @@ class Asked:
     bundles: Counter[Bundle]
     kinds: frozenset[str]
     """Names of the kinds of machines of which there have to be more than there are."""
+    coming: frozenset[str]
+    """Those, and the kinds of which there may be one more beyond that."""
 
 
-def asked(
-    demand: Sequence[GpuRequirement],
-    nodes: Sequence[Node],
-    labels: Mapping[str, str],
-    leases: Iterable[Lease],
-    machines: ClusterFile,
-    given_up: Collection[str],
-) -> Asked:
-    """What meets as much of the demand, the widest first, as there may be machines for at once.
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """What there is, and what there may be."""
 
-    Ray starts nothing at all for what it cannot meet as a whole. `labels` are the nodes'; the kinds of machines that
-    are `given_up`, by name, are asked for last, and then any other does as well.
+    file: ClusterFile
+    nodes: Sequence[Node] = ()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The nodes' labels `tourney/machine`."""
+    unfit: Collection[str] = ()
+    """Nodes on which nothing can be started for now."""
+    given_up: Collection[str] = ()
+    """Names of kinds that do not come when they are asked for."""
+
+    def kinds(self) -> dict[str, NodeType]:
+        """Of which kind each node is, by its label, else its GPUs; without those that are none of the file's."""
+        there, found = Counter[str](), dict[str, NodeType]()
+        for node in self.nodes:
+            label = self.labels.get(node.node_id, "")
+            alike = [k for k in self.file.node_types if k.machine == label and (label or k.gpus == node.gpus != {})]
+            open_kinds = [kind for kind in alike if there[kind.name] < kind.max_workers]
+            if kind := next(iter(open_kinds or alike), None):
+                found[node.node_id] = kind
+                there[kind.name] += 1
+        return found
+
+    def count(self) -> Counter[str]:
+        """How many machines of each kind there are, by its name."""
+        return Counter(kind.name for kind in self.kinds().values())
+
+    def left(self) -> dict[str, int]:
+        """How many more machines of each kind there may be, by its name."""
+        there = self.count()
+        free = self.file.max_workers - there.total()
+        return {k.name: max(0, min(free, k.max_workers - there[k.name])) for k in self.file.node_types}
+
+
+def asked(demand: Sequence[GpuRequirement], held: Iterable[Held], machines: Machines) -> Asked:
+    """What meets the demand, the widest first, as far as there may be machines for at once, the smallest ones first.
+
+    Ray starts nothing at all for what it cannot meet as a whole. So what has room on a node that is none of the file's
+    is not asked for: of such a node Ray's autoscaler knows nothing. Kinds that are given up are asked for last.
     """
-    packing = _Packing(nodes, labels, machines, given_up)
-    waiting = packing.run(Counter(demand), leases)
+    packing = _Packing(machines)
+    waiting = packing.run(Counter(demand), held)
     for need in sorted(waiting, key=lambda need: (-need.gpus, need.value)):
         packing.put(need, waiting[need])
-    return Asked(packing.bundles, frozenset(packing.started))
-
-
-def left(nodes: Sequence[Node], labels: Mapping[str, str], machines: ClusterFile) -> dict[str, int]:
-    """How many more machines of each kind, by its name, there may be."""
-    there = count(nodes, labels, machines)
-    free = machines.max_workers - there.total()
-    return {kind.name: max(0, min(free, kind.max_workers - there[kind.name])) for kind in machines.node_types}
-
-
-def count(nodes: Sequence[Node], labels: Mapping[str, str], machines: ClusterFile) -> Counter[str]:
-    """How many machines of each kind there are, by its name: as their labels say, else their GPUs."""
-    there = Counter[str]()
-    for node in nodes:
-        label = labels.get(node.node_id, "")
-        named = [kind for kind in machines.node_types if label and kind.machine == label]
-        alike = named or [kind for kind in machines.node_types if kind.gpus and kind.gpus == node.gpus]
-        open_kinds = [kind for kind in alike if there[kind.name] < kind.max_workers]
-        there.update(kind.name for kind in (open_kinds or alike)[:1])
-    return there
+    return Asked(packing.bundles, frozenset(packing.started), frozenset([*packing.started, *packing.open()]))
 
 
 @dataclass(slots=True)
@@ -81,34 +96,42 @@ class _Room:
 
     gpus: Mapping[str, int]
     free: dict[str, int]
-    machine: str
+    machine: str | None
+    """The label to ask for it by; None where it is none of the file's."""
+    is_fit: bool = True
 
 
 class _Packing:
     """The machines with what is put on them, and how many more there may be."""
 
-    def __init__(
-        self, nodes: Sequence[Node], labels: Mapping[str, str], machines: ClusterFile, given_up: Collection[str]
-    ) -> None:
-        kinds = [kind for kind in machines.node_types if kind.gpus]
+    def __init__(self, machines: Machines) -> None:
+        given_up, kind_of = machines.given_up, machines.kinds()
+        kinds = [kind for kind in machines.file.node_types if kind.gpus]
         self._kinds = sorted(kinds, key=lambda kind: (kind.name in given_up, sum(kind.gpus.values())))
         self._given_up = given_up
-        self._left = left(nodes, labels, machines)
-        self._all_left = machines.max_workers - count(nodes, labels, machines).total()
-        self._rooms = {n.node_id: _Room(n.gpus, dict(n.gpus), labels.get(n.node_id, "")) for n in nodes}
+        self._left, self._all_left = machines.left(), machines.file.max_workers - len(kind_of)
+        self._rooms = {
+            n.node_id: _Room(
+                n.gpus,
+                dict(n.gpus),
+                kind_of[n.node_id].machine if n.node_id in kind_of else None,
+                n.node_id not in machines.unfit,
+            )
+            for n in machines.nodes
+        }
         self.bundles = Counter[Bundle]()
         self.started = Counter[str]()
         """New machines, by the name of their kind."""
 
-    def run(self, demand: Counter[GpuRequirement], leases: Iterable[Lease]) -> Counter[GpuRequirement]:
+    def run(self, demand: Counter[GpuRequirement], held: Iterable[Held]) -> Counter[GpuRequirement]:
         """Put what holds GPUs where it runs; what is left of the demand."""
-        for lease in leases:
-            need, room = REQUIREMENTS[lease.gpu_type, lease.gpus], self._rooms.get(lease.node)
+        for node, gpu_type, gpus in held:
+            need, room = REQUIREMENTS[gpu_type, gpus], self._rooms.get(node)
             if room is not None:
-                room.free[lease.gpu_type] = room.free.get(lease.gpu_type, 0) - lease.gpus
+                room.free[gpu_type] = room.free.get(gpu_type, 0) - gpus
                 if demand[need]:
                     demand[need] -= 1
-                    self.bundles[Bundle(need, room.machine)] += 1
+                    self._ask(need, room, 1)
         return +demand
 
     def put(self, need: GpuRequirement, wanted: int) -> None:
@@ -118,32 +141,40 @@ class _Packing:
             self._left[kind.name] -= 1
             self._all_left -= 1
             self.started[kind.name] += 1
-            label = "" if kind.name in self._given_up else kind.machine
-            self._rooms[f"{kind.name}/{self.started[kind.name]}"] = _Room(kind.gpus, dict(kind.gpus), label)
+            room = self._rooms[f"{kind.name}/{self.started[kind.name]}"] = _Room(
+                kind.gpus, dict(kind.gpus), kind.machine
+            )
+            wanted -= self._put_on(room, need, wanted)
             wanted -= self._fill(need, wanted)
+
+    def open(self) -> list[str]:
+        """The kinds of which one more could be started."""
+        return [kind.name for kind in self._kinds if self._all_left > 0 and self._left[kind.name]]
 
     def _fill(self, need: GpuRequirement, wanted: int) -> int:
         """Put so many where there is room, the fullest first; how many have found it."""
-        kind, found = need.gpu_type, 0
-        least = min((k.gpus[kind] for k in self._kinds if self._may_start(k, need)), default=None)
-        rooms = [r for r in self._rooms.values() if least is None or r.gpus.get(kind, 0) <= least]
-        for room in sorted(rooms, key=lambda room: room.free.get(kind, 0)):
-            here = min(wanted - found, max(0, room.free.get(kind, 0)) // need.gpus)
-            if here:
-                found += here
-                room.free[kind] -= here * need.gpus
-                self.bundles[Bundle(need, room.machine)] += here
+        gpu_type, smallest, found = need.gpu_type, self._next(need), 0
+        rooms = [r for r in self._rooms.values() if r.is_fit and r.free.get(gpu_type, 0) >= need.gpus]
+        if smallest and smallest.name not in self._given_up:  # larger machines are left alone for it
+            rooms = [room for room in rooms if room.gpus[gpu_type] <= smallest.gpus[gpu_type]]
+        for room in sorted(rooms, key=lambda room: room.free[gpu_type]):
+            found += self._put_on(room, need, wanted - found)
         return found
+
+    def _put_on(self, room: _Room, need: GpuRequirement, wanted: int) -> int:
+        here = min(wanted, room.free[need.gpu_type] // need.gpus)
+        room.free[need.gpu_type] -= here * need.gpus
+        self._ask(need, room, here)
+        return here
+
+    def _ask(self, need: GpuRequirement, room: _Room, number: int) -> None:
+        if room.machine is not None and number:
+            self.bundles[Bundle(need, room.machine)] += number
 
     def _next(self, need: GpuRequirement) -> NodeType | None:
         """The kind of the machine to start for it; None where there may be none."""
         kinds = self._kinds if self._all_left > 0 else ()
         return next((kind for kind in kinds if self._left[kind.name] and holds(kind.gpus, need)), None)
-
-    def _may_start(self, kind: NodeType, need: GpuRequirement) -> bool:
-        """Whether it is worth leaving wide machines alone: one of that kind is expected to come."""
-        expected = self._left[kind.name] and self._all_left > 0 and kind.name not in self._given_up
-        return bool(expected) and holds(kind.gpus, need)
 
 
 def holds(gpus: Mapping[str, int], need: GpuRequirement) -> bool:

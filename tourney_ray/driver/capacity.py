@@ -6,18 +6,18 @@ Knows no Ray: it judges what Ray says of nodes, and what the cluster file says o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tourney_ray.config import Settings
 from tourney_ray.core.models import GpuRequirement
-from tourney_ray.core.nodes import Lease, Node
-from tourney_ray.driver.asking import Bundle, asked, count, holds, left
+from tourney_ray.core.nodes import Node
+from tourney_ray.driver.asking import Bundle, Held, Machines, asked, holds
 from tourney_ray.driver.task_source import known_sizes
-from tourney_ray.effects.cluster_file import GPU_TYPES, MACHINE, ClusterFile, NodeType, read_cluster_file
+from tourney_ray.effects.cluster_file import GPU_TYPES, MACHINE, ClusterFile, read_cluster_file
 from tourney_ray.errors import ConfigError
 from tourney_ray.report.demands import demands, misfits
 
@@ -54,6 +54,9 @@ def seen_nodes(found: Sequence[Mapping[str, Any]]) -> Seen:
 PATIENCE = timedelta(minutes=15)
 """How long a machine may take to come before narrow trainings take the wide nodes that are there."""
 
+GIVEN_UP = timedelta(hours=1)
+"""After that it is asked for once more."""
+
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster file on the head."""
 
@@ -74,37 +77,46 @@ class Outlook:
         self._broken = ""
         self._since: dict[str, tuple[datetime, int]] = {}
         """Since when more machines of a kind are asked for than there are, and how many there were then."""
+        self._coming: frozenset[str] | None = None
+        """Names of the kinds of which another one may come, as of the last asking; None before it."""
 
     def ask(
-        self, demand: Sequence[GpuRequirement], seen: Seen, leases: Iterable[Lease], now: datetime
+        self, demand: Sequence[GpuRequirement], seen: Seen, held: Iterable[Held], unfit: Collection[str], now: datetime
     ) -> Counter[Bundle]:
         """What to ask Ray's autoscaler for; all of the demand, on any machine, where no file says what there may be.
 
-        A kind of machine that was asked for and did not come for so long is given up, until one like it comes or
-        nothing is asked for any more.
+        A kind of machine that was asked for and did not come for so long is given up: for an hour, until one like it
+        comes, or until nothing is asked for any more.
         """
-        machines = self._file()
-        if machines is None:
+        file = self._file()
+        if file is None:
             return Counter(Bundle(need) for need in demand)
-        there = count(seen.nodes, seen.machines, machines)
-        self._since = {name: since for name, since in self._since.items() if demand and there[name] <= since[1]}
-        given_up = {kind.name for kind in machines.node_types if self._is_given_up(kind, now)}
-        told = asked(demand, seen.nodes, seen.machines, leases, machines, given_up)
-        kept = {n: (at, min(few, there[n])) for n, (at, few) in self._since.items() if n in told.kinds | given_up}
-        self._since = {name: (now, there[name]) for name in told.kinds} | kept
+        machines = Machines(file, seen.nodes, seen.machines, unfit)
+        there = machines.count()
+        self._since = {
+            name: (since, min(before, there[name]))
+            for name, (since, before) in self._since.items()
+            if demand and there[name] <= before and now - since < PATIENCE + GIVEN_UP
+        }
+        given_up = {name for name in self._since if self._is_given_up(name, now)}
+        told = asked(demand, held, replace(machines, given_up=given_up))
+        awaited = {name: since for name, since in self._since.items() if name in told.kinds | given_up}
+        self._since = {name: (now, there[name]) for name in told.kinds} | awaited
+        self._coming = told.coming
         return told.bundles
 
     def still(self, seen: Seen, now: datetime) -> tuple[tuple[str, int], ...] | None:
         """GPU type and count of the machines that may still be started and are expected to come; None: no file says."""
-        machines = self._file()
-        if machines is None:
+        file = self._file()
+        if file is None:
             return None
-        free = left(seen.nodes, seen.machines, machines)
-        kinds = [kind for kind in machines.node_types if free[kind.name] and not self._is_given_up(kind, now)]
+        free = Machines(file, seen.nodes, seen.machines).left()
+        coming = {name for name in free if free[name]} if self._coming is None else self._coming
+        kinds = [kind for kind in file.node_types if kind.name in coming and not self._is_given_up(kind.name, now)]
         return tuple((gpu_type, gpus) for kind in kinds for gpu_type, gpus in kind.gpus.items())
 
-    def _is_given_up(self, kind: NodeType, now: datetime) -> bool:
-        return kind.name in self._since and now - self._since[kind.name][0] >= PATIENCE
+    def _is_given_up(self, kind: str, now: datetime) -> bool:
+        return kind in self._since and now - self._since[kind][0] >= PATIENCE
 
     def _file(self) -> ClusterFile | None:
         """What the file says by now; None where there is none, or it cannot be read."""

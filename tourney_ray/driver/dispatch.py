@@ -30,7 +30,7 @@ from tourney_ray.core.commands import (
 )
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.leases import Cluster, Seat
 from tourney_ray.core.models import Blame, Failed, GpuRequirement, TaskData, TrainingOutcome
 from tourney_ray.core.state import State, Tournament
 from tourney_ray.core.tasks import TaskRequest, task_seed
@@ -87,7 +87,7 @@ class RayDispatcher:
         self._stagings = Stagings(settings, state)
         self._reaping = Reaping(settings, reporter_namespace, self._begin)
         self._preparing = Preparing(state, self._secret_of, self._make)
-        self._surroundings = Surroundings(settings, lambda: state().leases.values(), self._begin)
+        self._surroundings = Surroundings(settings, lambda: state().leases.values(), self._stagings.unfit, self._begin)
 
     def cluster(self) -> Cluster:
         """The live nodes with their GPUs, what is staged on them, and what could be added."""
@@ -107,9 +107,9 @@ class RayDispatcher:
             unfit_to_evaluate={*self._stagings.unfit(), *self._gpu_evaluators.unfit()},
         )
 
-    def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Tell Ray's autoscaler, soon, which trainings run or wait."""
-        self._surroundings.announce(demand)
+    def announce(self, demand: Sequence[GpuRequirement], seats: Sequence[Seat]) -> None:
+        """Tell Ray's autoscaler, soon, what runs or waits; `seats` are the GPUs of evaluations."""
+        self._surroundings.announce(demand, seats)
 
     async def withdraw(self) -> None:
         """Ask the autoscaler for nothing any more; returns once it has been told."""

@@ -56,8 +56,8 @@ class Dispatcher(Protocol):
         """The nodes that are there now."""
         ...
 
-    def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Say which trainings run or wait, whenever that changes: a cluster may grow or shrink by it."""
+    def announce(self, demand: Sequence[GpuRequirement], seats: Sequence[Seat]) -> None:
+        """Say which GPUs are needed, and where evaluations hold theirs, whenever that changes."""
         ...
 
     def dispatch(self, command: Command) -> None:
@@ -82,7 +82,7 @@ class Loop:
         """The state that the last plan was made for."""
         self._wanted: dict[str, Command] = {}
         """Commands of that plan: the outcome of any other is stale."""
-        self._demand: list[GpuRequirement] | None = None
+        self._announced: tuple[list[GpuRequirement], list[Seat]] | None = None
         self.upcoming = Plan()
         """What the last step planned."""
         self.on_record: Callable[[Sequence[Entry]], None] = lambda entries: None
@@ -106,9 +106,8 @@ class Loop:
         for command in fresh:
             self._fly(command)
             self._dispatcher.dispatch(command)
-        if upcoming.demand != self._demand:
-            self._dispatcher.announce(upcoming.demand)
-        self.upcoming, self._demand = upcoming, upcoming.demand
+        self._announce(upcoming.demand, list(self._seats.values()))
+        self.upcoming = upcoming
         return min(upcoming.wake_at, default=None)
 
     def act(self, act: Act, now: datetime) -> None:
@@ -147,6 +146,11 @@ class Loop:
         upcoming = self._planner.plan(state, now, self._agenda, cluster)
         self._wanted = {command.command_id: command for command in upcoming.commands}
         return upcoming
+
+    def _announce(self, demand: list[GpuRequirement], seats: list[Seat]) -> None:
+        if (demand, seats) != self._announced:
+            self._dispatcher.announce(demand, seats)
+        self._announced = demand, seats
 
     def _fly(self, command: Command) -> None:
         self._in_flight.add(command.command_id)

@@ -59,7 +59,7 @@ def stage(settings: Settings, spec: TrainingSpec, known: ImageBuilt | None, carr
 
     `known` is the image that all its trainings run; None where it is to be built now. The failure of a build that is
     the miner's fault, with its log and its record: the data stay all the same, for the task's other trainings. Raises
-    `PlatformFault` for anything else that fails.
+    `PlatformFault` for anything else that fails, of image and data that of the image; once both have come to their end.
     """
     with contextlib.closing(connect(settings.sandbox.host)) as engine, ThreadPoolExecutor(max_workers=1) as beside:
         data = beside.submit(_place_data, settings, spec, carrier)

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from tourney_ray.config import Settings
+from tourney_ray.core.leases import Seat
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.nodes import Lease, Node
 from tourney_ray.driver import work
@@ -34,13 +35,15 @@ class Surroundings:
         self,
         settings: Settings,
         leases: Callable[[], Collection[Lease]],
+        unfit: Callable[[], Collection[str]],
         begin: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
-        self._leases = leases
+        self._leases, self._unfit = leases, unfit
         self._announcing = Announcing(begin)
         self._outlook = Outlook(cluster_file(settings))
         self._demand: Sequence[GpuRequirement] | None = None
         """None before anybody has told of any."""
+        self._seats: Sequence[Seat] = ()
         self._seen = Seen()
         self._at = work.utc_now() - 2 * NODES_FRESH
         self._hosts: dict[str, str] = {}
@@ -70,14 +73,16 @@ class Surroundings:
         """GPU type and count of nodes that may still be added; None where nobody knows of any."""
         return self._outlook.still(self._seen, work.utc_now())
 
-    def announce(self, demand: Sequence[GpuRequirement]) -> None:
-        """Tell Ray's autoscaler, soon, which trainings run or wait, as far as it can meet that."""
-        self._demand = demand
+    def announce(self, demand: Sequence[GpuRequirement], seats: Sequence[Seat]) -> None:
+        """Tell Ray's autoscaler, soon, what runs or waits, as far as it can meet that; where evaluations hold GPUs."""
+        self._demand, self._seats = demand, seats
         self._ask(demand)
 
     def _ask(self, demand: Sequence[GpuRequirement]) -> None:
         """For what is needed, by what is there and what runs where by now."""
-        self._announcing.tell(self._outlook.ask(demand, self._seen, self._leases(), work.utc_now()))
+        held = [(lease.node, lease.gpu_type, lease.gpus) for lease in self._leases()]
+        held += [(node, gpu_type, 1) for node, gpu_type in self._seats]
+        self._announcing.tell(self._outlook.ask(demand, self._seen, held, self._unfit(), work.utc_now()))
 
     async def withdraw(self) -> None:
         """Ask the autoscaler for nothing any more; returns once it has been told."""

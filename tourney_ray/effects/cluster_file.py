@@ -6,6 +6,7 @@ own schema is not looked at here: see `cluster_checks`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ RAYS_IDLE_MINUTES = 5
 
 MACHINE = "tourney/machine"
 """Label of a node that names its kind of machine."""
+
+LABEL = re.compile(r"(?:[a-zA-Z0-9](?:[-_.a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)?")
+"""What Ray takes for the value of one."""
 
 LOCAL = "local"
 """Ray's provider of machines that are there anyhow; everything else rents them."""
@@ -107,6 +111,8 @@ def _node_type(name: str, types: Mapping[str, Any], most: int) -> NodeType:
         gpus = _gpus(_mapping(node, "resources"), "resources")
         low, high = _count(node, "min_workers", 0), _count(node, "max_workers", most)
         label = _mapping(node, "labels").get(MACHINE, "") if "labels" in node else ""
+        if not LABEL.fullmatch(str(label)):
+            raise _Wrong(f"labels.{MACHINE}: {label!r} is no label: letters, digits, and -_. between them")
         return NodeType(name, gpus, low, high, str(instance), str(label))
     except _Wrong as wrong:
         raise _Wrong(f"available_node_types.{name}: {wrong}") from None

@@ -23,7 +23,7 @@ from tourney_ray.core.commands import (
 )
 from tourney_ray.core.draw import commitment
 from tourney_ray.core.ids import generate_tournament_id
-from tourney_ray.core.leases import Cluster
+from tourney_ray.core.leases import Cluster, Seat
 from tourney_ray.core.models import GpuRequirement, TournamentType
 from tourney_ray.core.preparation import prepared_from_history, task_prepared, task_request
 from tourney_ray.core.state import Tournament
@@ -50,7 +50,7 @@ class VirtualDispatcher:
         unfit = {m.node_id: "its container engine does not answer" for m in up if not m.engine_up}
         return Cluster(self._world.cluster.seen(), staged=self._world.cluster.lies, unfit=unfit)
 
-    def announce(self, demand: Sequence[GpuRequirement]) -> None:
+    def announce(self, demand: Sequence[GpuRequirement], seats: Sequence[Seat]) -> None:
         """Nobody scales a virtual cluster."""
 
     def dispatch(self, command: Command) -> None:
