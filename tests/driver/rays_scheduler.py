@@ -77,4 +77,5 @@ def _running(name: str, kind: NodeType) -> AutoscalerInstance:
 
 def _request(bundle: Bundle) -> Any:
     labels = [[(MACHINE, IS_IN, [bundle.machine])]] if bundle.machine else None
-    return ResourceRequestUtil.make({bundle.need.gpu_type: bundle.need.gpus, "GPU": bundle.need.gpus}, None, labels)
+    gpus = dict(bundle.gpus)
+    return ResourceRequestUtil.make({**gpus, "GPU": sum(gpus.values())}, None, labels)

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from ray.exceptions import RpcError
 
-from tourney_ray.core.models import GpuRequirement
 from tourney_ray.driver import announcing
 from tourney_ray.driver.announcing import Announcing
 from tourney_ray.driver.asking import Bundle
 
-ONE, EIGHT = Bundle(GpuRequirement.H100_1X, "narrow"), Bundle(GpuRequirement.H100_8X)
+ONE, EIGHT = Bundle((("H100", 1),), "narrow"), Bundle((("H100", 8),))
 
 
 class Autoscaler:

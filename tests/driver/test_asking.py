@@ -1,4 +1,4 @@
-"""Each training is asked for on the kind of machine that it is to have, and no more than there may be machines for."""
+"""Machines are asked for as a whole, by their kind, and no more than there may be."""
 
 from __future__ import annotations
 
@@ -36,67 +36,83 @@ def ask(
     return asked(demand, held, Machines(file, there(*names), LABELS, unfit, given_up))
 
 
+def machines_of(found: Asked) -> str:
+    """The labels of all machines that are asked for, each as a whole."""
+    sizes = {"n": (("H100", 1),), "w": (("H100", 8),)}
+    assert all(bundle.gpus == sizes[bundle.machine] for bundle in found.bundles)
+    return "".join(sorted(bundle.machine for bundle in found.bundles.elements()))
+
+
 @pytest.mark.parametrize(
-    ("demand", "names", "bundles", "kinds"),
+    ("demand", "names", "wanted", "kinds"),
     [
-        ([], ["w1"], {}, set()),
-        ([ONE], [], {(ONE, "n"): 1}, {"narrow"}),
-        ([ONE], ["w1"], {(ONE, "n"): 1}, {"narrow"}),
-        ([ONE], ["w1", "n1"], {(ONE, "n"): 1}, set()),
-        ([ONE] * 5, ["w1"], {(ONE, "n"): 2, (ONE, "w"): 3}, {"narrow"}),
-        ([ONE] * 5, [], {(ONE, "n"): 2, (ONE, "w"): 3}, {"narrow", "wide"}),
-        ([FOUR, FOUR, FOUR], ["w1"], {(FOUR, "w"): 3}, {"wide"}),
-        ([FOUR, ONE], [], {(FOUR, "w"): 1, (ONE, "n"): 1}, {"narrow", "wide"}),
-        ([EIGHT] * 3, ["w1"], {(EIGHT, "w"): 2}, {"wide"}),
-        ([EIGHT] * 3 + [ONE] * 40, [], {(EIGHT, "w"): 2, (ONE, "n"): 2}, {"narrow", "wide"}),
-        ([Gpu.A100], ["w1"], {}, set()),
+        ([], ["w1"], "", set()),
+        ([ONE], [], "n", {"narrow"}),
+        ([ONE], ["w1"], "n", {"narrow"}),
+        ([ONE], ["w1", "n1"], "n", set()),
+        ([ONE] * 5, ["w1"], "nnw", {"narrow"}),
+        ([ONE] * 5, [], "nnw", {"narrow", "wide"}),
+        ([FOUR, FOUR, FOUR], ["w1"], "ww", {"wide"}),
+        ([FOUR, ONE], [], "nw", {"narrow", "wide"}),
+        ([EIGHT] * 3, ["w1"], "ww", {"wide"}),
+        ([EIGHT] * 3 + [ONE] * 40, [], "nnww", {"narrow", "wide"}),
+        ([Gpu.A100], ["w1"], "", set()),
     ],
 )
 def test_what_waits_is_asked_for_where_there_is_room_else_on_the_smallest_machine(
-    demand: list[Gpu], names: list[str], bundles: dict[tuple[Gpu, str], int], kinds: set[str]
+    demand: list[Gpu], names: list[str], wanted: str, kinds: set[str]
 ) -> None:
     found = ask(demand, *names)
-    assert found.bundles == {Bundle(*bundle): number for bundle, number in bundles.items()}
-    assert found.kinds == kinds
+    assert (machines_of(found), found.kinds) == (wanted, kinds)
 
 
 def test_what_runs_is_asked_for_where_it_runs() -> None:
     on_wide = ("w1", "H100", 1)
     found = ask([ONE], "w1", held=(on_wide,))
-    assert (found.bundles, found.kinds) == ({Bundle(ONE, "w"): 1}, set())
+    assert (machines_of(found), found.kinds) == ("w", set())
     assert ask([EIGHT, ONE], "w1", held=(on_wide,)).kinds == {"wide"}, "the first has room for seven more only"
 
 
+def test_gpus_that_are_free_here_and_there_do_not_do_for_a_wide_one() -> None:
+    found = ask([FOUR, EIGHT], "w1", held=(("w1", "H100", 4),))
+    assert (machines_of(found), found.kinds) == ("ww", {"wide"})
+
+
 def test_what_runs_and_is_not_needed_any_more_is_not_asked_for() -> None:
-    assert ask([], "w1", held=(("w1", "H100", 1),)).bundles == {}
+    assert machines_of(ask([], "w1", held=(("w1", "H100", 1),))) == ""
 
 
 def test_what_ran_on_a_node_that_is_gone_is_asked_for_anew() -> None:
     found = ask([FOUR], held=(("w9", "H100", 4),))
-    assert (found.bundles, found.kinds) == ({Bundle(FOUR, "w"): 1}, {"wide"})
+    assert (machines_of(found), found.kinds) == ("w", {"wide"})
 
 
 def test_a_kind_that_is_given_up_is_asked_for_last() -> None:
     beside = ask([ONE], "w1", given_up=("narrow",))
-    assert (beside.bundles, beside.kinds) == ({Bundle(ONE, "w"): 1}, set())
+    assert (machines_of(beside), beside.kinds) == ("w", set())
     assert ask([ONE], given_up=("narrow",)).kinds == {"wide"}
     last = ask([ONE], given_up=("narrow", "wide"))
-    assert (last.bundles, last.kinds) == ({Bundle(ONE, "n"): 1}, {"narrow"})
+    assert (machines_of(last), last.kinds) == ("n", {"narrow"})
+
+
+def test_of_a_machine_that_claims_too_much_what_it_has_is_asked_for() -> None:
+    found = asked([ONE], [("w1", "H100", 1)], Machines(FILE, [Node("w1", {"H100": 4})], LABELS))
+    assert found.bundles == {Bundle((("H100", 4),), "w"): 1}
 
 
 def test_a_node_that_cannot_start_anything_has_no_room() -> None:
     assert ask([ONE], "n1", "w1", unfit=("n1",)).kinds == {"narrow"}
-    assert ask([ONE], "n1", held=(("n1", "H100", 1),), unfit=("n1",)).bundles == {Bundle(ONE, "n"): 1}
+    assert machines_of(ask([ONE], "n1", held=(("n1", "H100", 1),), unfit=("n1",))) == "n"
 
 
 def test_of_a_node_that_is_none_of_the_files_ray_knows_nothing_and_is_asked_for_nothing() -> None:
     found = ask([EIGHT, EIGHT, ONE], "other", "w1", held=(("other", "H100", 8), ("w1", "H100", 8)))
-    assert found.bundles == {Bundle(EIGHT, "w"): 1, Bundle(ONE, "n"): 1}
-    assert ask([FOUR], "other").bundles == {}, "it has room there"
+    assert machines_of(found) == "nw"
+    assert machines_of(ask([FOUR], "other")) == "", "it has room there"
 
 
 def test_the_most_machines_of_all_kinds_together_count_too() -> None:
-    assert ask([FOUR, ONE], most=1).bundles == {Bundle(FOUR, "w"): 1, Bundle(ONE, "w"): 1}
+    assert machines_of(ask([FOUR, ONE], most=1)) == "w"
     assert ask([EIGHT, ONE], "w1", held=(("w1", "H100", 4),), most=2).coming == {"wide"}, (
         "nobody waits for a narrow one"
     )
@@ -117,10 +133,16 @@ def test_machines_are_known_by_their_label_else_by_their_gpus() -> None:
     st.frozensets(st.sampled_from(("n1", "n2", "w1", "w2", "other"))),
     st.lists(st.tuples(st.sampled_from(("n1", "w1", "other")), st.sampled_from((ONE, FOUR, EIGHT))), max_size=4),
     st.frozensets(st.sampled_from(("narrow", "wide"))),
+    st.frozensets(st.sampled_from(("n1", "w1"))),
     st.integers(0, 5),
 )
 def test_rays_own_scheduler_starts_those_machines_for_it_and_no_others(
-    demand: list[Gpu], names: frozenset[str], runs: list[tuple[str, Gpu]], given_up: frozenset[str], most: int
+    demand: list[Gpu],
+    names: frozenset[str],
+    runs: list[tuple[str, Gpu]],
+    given_up: frozenset[str],
+    unfit: frozenset[str],
+    most: int,
 ) -> None:
     free = {node.node_id: node.gpus["H100"] for node in there(*names)}
     held: list[Held] = []
@@ -129,7 +151,7 @@ def test_rays_own_scheduler_starts_those_machines_for_it_and_no_others(
             free[node] -= need.gpus
             held.append((node, "H100", need.gpus))
             demand = [*demand, need]
-    found = ask(demand, *sorted(names), held=tuple(held), given_up=tuple(given_up), most=most)
+    found = ask(demand, *sorted(names), held=(*held,), given_up=(*given_up,), unfit=(*unfit,), most=most)
     managed = sorted(names & LABELS.keys())
     if len(managed) > most:
         return  # somebody lowered the bound while they run

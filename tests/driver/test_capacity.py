@@ -126,7 +126,7 @@ def test_what_ray_up_left_on_the_head_counts_where_no_file_is_named(
 
 def test_without_a_file_everything_may_still_come() -> None:
     assert Outlook(None).shortages([Gpu.H100_8X], ()) == {}
-    assert Outlook(None).ask([Gpu.H100_8X] * 99, Seen(), (), (), START) == {Bundle(Gpu.H100_8X): 99}
+    assert Outlook(None).ask([Gpu.H100_8X] * 99, Seen(), (), (), START) == {Bundle((WIDEST,)): 99}
     assert Outlook(None).still(Seen(), START) is None
 
 
@@ -141,7 +141,7 @@ def test_a_file_is_read_again_when_it_changes_and_a_broken_one_is_told_of(machin
     assert "No such file" in outlook.shortages([Gpu.H100_8X], ())["cluster.file"]
 
 
-NARROW, WIDE = ("H100", 1), ("H100", 4)
+NARROW, WIDE, WIDEST = ("H100", 1), ("H100", 4), ("H100", 8)
 
 
 @dataclass

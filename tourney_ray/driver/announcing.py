@@ -89,8 +89,8 @@ class Announcing:
 
 def _spelled(bundles: Counter[Bundle]) -> dict[str, list[dict[str, Any]]]:
     """As the autoscaler takes them: each with its resources, and the label that its machine has to have."""
-    every = sorted(bundles.elements(), key=lambda bundle: (-bundle.need.gpus, bundle.need, bundle.machine))
+    every = sorted(bundles.elements(), key=lambda bundle: (bundle.gpus, bundle.machine), reverse=True)
     return {
-        "bundles": [{b.need.gpu_type: b.need.gpus, "GPU": b.need.gpus} for b in every],
+        "bundles": [{**dict(b.gpus), "GPU": sum(dict(b.gpus).values())} for b in every],
         "bundle_label_selectors": [{MACHINE: b.machine} if b.machine else {} for b in every],
     }

@@ -1,8 +1,9 @@
-"""What is asked of Ray's autoscaler: for each training that runs or waits, GPUs on one kind of machine.
+"""What is asked of Ray's autoscaler: the machines that everything needs that runs or waits, each as a whole.
 
-Ray adds up the GPUs of whole machines, and would let narrow trainings have what is free on wide ones. So each bundle
-names the kind of machine that it is for: where its training runs, else where there is room for it, else the smallest
-kind of which one more may be started. Knows no Ray.
+Ray adds up GPUs, whoever holds them: asked for those of each training, it would start nothing for a narrow one beside a
+wide machine, nor for a wide one while as many GPUs are free here and there. So a training is put where it runs, else
+where there is room for it, else on the smallest kind of which one more may be started; what is used by then is asked
+for by its kind. Knows no Ray.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ Held = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """GPUs for one training, or one evaluation."""
+    """GPUs that are to be on one machine."""
 
-    need: GpuRequirement
+    gpus: tuple[tuple[str, int], ...]
+    """Types and numbers: all of a machine's, or what one training needs where nobody knows of any machines."""
     machine: str = ""
-    """Label of the kind of machine that they are to be on; empty where kinds have none, or nobody knows of any."""
+    """Label of the kind of machine; empty where kinds have none, or nobody knows of any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def asked(demand: Sequence[GpuRequirement], held: Iterable[Held], machines: Mach
     waiting = packing.run(Counter(demand), held)
     for need in sorted(waiting, key=lambda need: (-need.gpus, need.value)):
         packing.put(need, waiting[need])
-    return Asked(packing.bundles, frozenset(packing.started), frozenset([*packing.started, *packing.open()]))
+    return Asked(packing.bundles(), frozenset(packing.started), frozenset([*packing.started, *packing.open()]))
 
 
 @dataclass(slots=True)
@@ -99,6 +101,7 @@ class _Room:
     machine: str | None
     """The label to ask for it by; None where it is none of the file's."""
     is_fit: bool = True
+    is_used: bool = False
 
 
 class _Packing:
@@ -119,7 +122,6 @@ class _Packing:
             )
             for n in machines.nodes
         }
-        self.bundles = Counter[Bundle]()
         self.started = Counter[str]()
         """New machines, by the name of their kind."""
 
@@ -131,7 +133,7 @@ class _Packing:
                 room.free[gpu_type] = room.free.get(gpu_type, 0) - gpus
                 if demand[need]:
                     demand[need] -= 1
-                    self._ask(need, room, 1)
+                    room.is_used = True
         return +demand
 
     def put(self, need: GpuRequirement, wanted: int) -> None:
@@ -144,8 +146,14 @@ class _Packing:
             room = self._rooms[f"{kind.name}/{self.started[kind.name]}"] = _Room(
                 kind.gpus, dict(kind.gpus), kind.machine
             )
-            wanted -= self._put_on(room, need, wanted)
+            wanted -= _put_on(room, need, wanted)
             wanted -= self._fill(need, wanted)
+
+    def bundles(self) -> Counter[Bundle]:
+        """All machines of the file's that are used, and unfit ones that Ray would take for those to come."""
+        labels = {kind.machine for kind in self._kinds if self.started[kind.name]}
+        used = [r for r in self._rooms.values() if r.is_used or (not r.is_fit and r.machine in labels)]
+        return Counter(Bundle(tuple(room.gpus.items()), room.machine) for room in used if room.machine is not None)
 
     def open(self) -> list[str]:
         """The kinds of which one more could be started."""
@@ -158,23 +166,21 @@ class _Packing:
         if smallest and smallest.name not in self._given_up:  # larger machines are left alone for it
             rooms = [room for room in rooms if room.gpus[gpu_type] <= smallest.gpus[gpu_type]]
         for room in sorted(rooms, key=lambda room: room.free[gpu_type]):
-            found += self._put_on(room, need, wanted - found)
+            found += _put_on(room, need, wanted - found)
         return found
-
-    def _put_on(self, room: _Room, need: GpuRequirement, wanted: int) -> int:
-        here = min(wanted, room.free[need.gpu_type] // need.gpus)
-        room.free[need.gpu_type] -= here * need.gpus
-        self._ask(need, room, here)
-        return here
-
-    def _ask(self, need: GpuRequirement, room: _Room, number: int) -> None:
-        if room.machine is not None and number:
-            self.bundles[Bundle(need, room.machine)] += number
 
     def _next(self, need: GpuRequirement) -> NodeType | None:
         """The kind of the machine to start for it; None where there may be none."""
         kinds = self._kinds if self._all_left > 0 else ()
         return next((kind for kind in kinds if self._left[kind.name] and holds(kind.gpus, need)), None)
+
+
+def _put_on(room: _Room, need: GpuRequirement, wanted: int) -> int:
+    """Put so many of them there, as far as there is room; how many."""
+    here = min(wanted, room.free[need.gpu_type] // need.gpus)
+    room.free[need.gpu_type] -= here * need.gpus
+    room.is_used |= here > 0
+    return here
 
 
 def holds(gpus: Mapping[str, int], need: GpuRequirement) -> bool:
