@@ -31,7 +31,7 @@ class Sizes:
     def suitable(self, need: GpuRequirement) -> Sequence[str]:
         """The nodes that could hold it if they were idle."""
         if need not in self._suitable:
-            self._suitable[need] = sorted(n for n, gpus in self.gpus.items() if _check_suitable_gpus(need, gpus))
+            self._suitable[need] = sorted(n for n, gpus in self.gpus.items() if check_suitable_gpus(need, gpus))
         return self._suitable[need]
 
     def open_to(self, need: GpuRequirement) -> Sequence[str]:
@@ -48,7 +48,7 @@ class Sizes:
 
     def could_be_added(self, need: GpuRequirement) -> bool:
         """Whether a node could be added that could hold it."""
-        return any(_check_suitable_gpus(need, {kind: gpus}) for kind, gpus in self.launchable or ())
+        return any(check_suitable_gpus(need, {kind: gpus}) for kind, gpus in self.launchable or ())
 
     def _narrow_enough(self, need: GpuRequirement) -> Sequence[str]:
         kind = need.gpu_type
@@ -62,6 +62,6 @@ def places(gpus: Mapping[str, int]) -> int:
     return max(LEAST_STAGINGS, sum(gpus.values()) // GPUS_PER_STAGING)
 
 
-def _check_suitable_gpus(need: GpuRequirement, gpus: Mapping[str, int]) -> bool:
+def check_suitable_gpus(need: GpuRequirement, gpus: Mapping[str, int]) -> bool:
     """Whether a node with these GPUs, by type, could hold the training if it were idle."""
     return gpus.get(need.gpu_type, 0) >= need.gpus

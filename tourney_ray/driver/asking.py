@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.nodes import Node
+from tourney_ray.core.sizes import check_suitable_gpus
 from tourney_ray.effects.cluster_file import ClusterFile, NodeType
 
 REQUIREMENTS = {(need.gpu_type, need.gpus): need for need in GpuRequirement}
@@ -172,7 +173,7 @@ class _Packing:
     def _next(self, need: GpuRequirement) -> NodeType | None:
         """The kind of the machine to start for it; None where there may be none."""
         kinds = self._kinds if self._all_left > 0 else ()
-        return next((kind for kind in kinds if self._left[kind.name] and holds(kind.gpus, need)), None)
+        return next((kind for kind in kinds if self._left[kind.name] and check_suitable_gpus(need, kind.gpus)), None)
 
 
 def _put_on(room: _Room, need: GpuRequirement, wanted: int) -> int:
@@ -181,8 +182,3 @@ def _put_on(room: _Room, need: GpuRequirement, wanted: int) -> int:
     room.free[need.gpu_type] -= here * need.gpus
     room.is_used |= here > 0
     return here
-
-
-def holds(gpus: Mapping[str, int], need: GpuRequirement) -> bool:
-    """Whether a machine with these GPUs, by type, could hold it if it were idle."""
-    return gpus.get(need.gpu_type, 0) >= need.gpus

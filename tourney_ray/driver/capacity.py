@@ -15,7 +15,8 @@ from typing import Any
 from tourney_ray.config import Settings
 from tourney_ray.core.models import GpuRequirement
 from tourney_ray.core.nodes import Node
-from tourney_ray.driver.asking import Bundle, Held, Machines, asked, holds
+from tourney_ray.core.sizes import check_suitable_gpus
+from tourney_ray.driver.asking import Bundle, Held, Machines, asked
 from tourney_ray.driver.task_source import known_sizes
 from tourney_ray.effects.cluster_file import GPU_TYPES, MACHINE, ClusterFile, read_cluster_file
 from tourney_ray.errors import ConfigError
@@ -153,7 +154,7 @@ def shortages(
     """By requirement of the demand that neither a node nor a kind of machine of the file can hold: what to do."""
     lacking: dict[str, str] = {}
     for need, trainings in Counter(demand).items():
-        if can_hold(need, machines) or any(holds(node.gpus, need) for node in nodes):
+        if can_hold(need, machines) or any(check_suitable_gpus(need, node.gpus) for node in nodes):
             continue
         wanted = f"{need.gpus}×{need.gpu_type}"
         whose = "1 training waits" if trainings == 1 else f"{trainings} trainings wait"
@@ -166,7 +167,9 @@ def shortages(
 
 def can_hold(need: GpuRequirement, machines: ClusterFile) -> bool:
     """Whether the autoscaler could start a machine with so many GPUs."""
-    return machines.max_workers > 0 and any(k.max_workers > 0 and holds(k.gpus, need) for k in machines.node_types)
+    return machines.max_workers > 0 and any(
+        k.max_workers > 0 and check_suitable_gpus(need, k.gpus) for k in machines.node_types
+    )
 
 
 def check_capacity(settings: Settings) -> None:
