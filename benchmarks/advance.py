@@ -24,7 +24,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatch import raw_tasks
+from dispatch import OF_SCRIPT, raw_tasks
 from lab.group_round import AT, SEED, GroupRound
 from lab.ratios import Row, parser, show
 
@@ -95,7 +95,7 @@ def measured(folder: Path, address: str, tournaments: int) -> list[Row]:
     from tourney_ray.driver.client import connection
 
     with connection(address):
-        raw_s, _ = raw_tasks(20, 20)
+        raw_s = raw_tasks(20, 20)[0][OF_SCRIPT]
         advances = [a for i in range(tournaments) for a in advances_of(held(folder / f"advance-{i}"))]
     whole, running = [a.started for a in advances], [a.has_run for a in advances]
     tasks = [a.activated for a in advances]

@@ -2,9 +2,10 @@
 
 Measured in a folder of its own, removed afterwards, while the group round of a tournament is played:
 
-- append of 1 fact: one transaction of DuckDB with its tables, and one line of the second copy, both on the disk
-- append of 100 facts: the same, of 100 facts at once
-- replay: `Journal.open` of all that was recorded, which checks every hash and both copies, per 1,000 facts
+- append of 1 fact, or of 100 at once: their lines are on the disk
+- with its tables: the same, and whoever reads the database sees it
+- replay: `Journal.open` of all that was recorded, which checks every hash and holds the tables' journal against the
+  lines, per 1,000 facts
 
 Compared with: one write of the same facts' lines to a file in the same folder, and one `os.fsync`. On many a disk that
 takes ten times as long at one moment as at the next, so it is timed several times in every turn, and the ratios to the
@@ -27,11 +28,12 @@ from lab.ratios import Row, parser, show, timed
 
 from tourney_ray.core.events import Fact
 from tourney_ray.store.journal import Journal
-from tourney_ray.store.second_copy import entry_line
+from tourney_ray.store.lines import entry_line
 
 BASELINE = "os.fsync of the same bytes"
 SIZES = (1, 100)
 """Facts per append."""
+WHAT = ("append", "with its tables")
 BLOCK = 1_000
 """Facts that a replay's figure is for."""
 GPUS = 16
@@ -79,12 +81,15 @@ def played(group: GroupRound) -> Iterator[Fact]:
 
 def append_rows(journal: Journal, raw: int, facts: Iterator[Fact], repetitions: int) -> list[Row]:
     """Appends of each size in turn, each before its baseline; the first turn of all is not counted."""
-    seconds: dict[int, list[list[float]]] = {size: [] for size in SIZES}
+    seconds: dict[tuple[str, int], list[list[float]]] = {(what, size): [] for size in SIZES for what in WHAT}
     for _ in range(repetitions + 1):
         for size in SIZES:
-            append, entries = timed(partial(journal.append, list(islice(facts, size)), AT))
-            seconds[size].append([append, *write(raw, map(entry_line, entries))])
-    return [_row(f"append, {size} at once", turns[1:]) for size, turns in seconds.items()]
+            append_s, entries = timed(partial(journal.append, list(islice(facts, size)), AT))
+            follow_s, _ = timed(journal.database)
+            baseline = write(raw, map(entry_line, entries))
+            for what, took_s in zip(WHAT, (append_s, append_s + follow_s), strict=True):
+                seconds[what, size].append([took_s, *baseline])
+    return [_row(f"{what}, {size} at once", turns[1:]) for (what, size), turns in seconds.items()]
 
 
 def replay_row(path: Path, raw: int, lines: list[bytes], repetitions: int) -> Row:

@@ -58,7 +58,7 @@ class Witness:
         witness, seen, checker = vars(journal).get(MARK, (None, 0, Checker()))
         if witness is not self or seen != known:
             checker = Checker()
-            for fact in before():
+            for fact in before() if known else ():
                 checker.see(fact)
         for new in news:
             self.found += map(str, checker.see(new.fact if isinstance(new, Entry) else new))

@@ -228,7 +228,7 @@ def test_many_candidates_are_cut() -> None:
 def test_the_questions_to_the_tables_are_ones_that_a_journal_can_answer(rig: OpenRig) -> None:
     r = rig()
     r.go_on(trains)
-    rows = query(r.journal.connection, acts.TRAININGS).to_pylist()
+    rows = query(r.journal.database(), acts.TRAININGS).to_pylist()
     assert {(row["task_id"], row["hotkey"]) for row in rows} == {(c.spec.task_id, c.spec.hotkey) for c in r.of(Train)}
     assert {row["tournament_id"] for row in rows} == {"text-1"}
-    assert query(r.journal.connection, acts.FEES.format("text-1")).to_pylist() == [{"n": 4}]
+    assert query(r.journal.database(), acts.FEES.format("text-1")).to_pylist() == [{"n": 4}]

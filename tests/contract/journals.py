@@ -6,22 +6,20 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from io import BufferedRandom
 from pathlib import Path
 from typing import Protocol
 from unittest.mock import patch
 
-import duckdb
 from pydantic import TypeAdapter
 
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.events import Fact
 from tourney_ray.core.state import State
 from tourney_ray.errors import StorageUnavailable
-from tourney_ray.store import tables
+from tourney_ray.store import lines
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.memory import MemoryJournal, MemoryStore
-from tourney_ray.store.second_copy import SecondCopy
-from tourney_ray.store.steps import Step
 
 
 class AnyJournal(Protocol):
@@ -48,15 +46,11 @@ class Disk(Protocol):
         ...
 
     def copy(self) -> bytes:
-        """The lines of the second copy."""
+        """The journal's lines."""
         ...
 
-    def failing_before(self) -> AbstractContextManager[None]:
-        """While inside, appends fail with nothing on the disk."""
-        ...
-
-    def failing_after(self) -> AbstractContextManager[None]:
-        """While inside, appends fail when all is on the disk already, or can be made from what is."""
+    def failing(self) -> AbstractContextManager[None]:
+        """While inside, appends fail."""
         ...
 
 
@@ -69,7 +63,7 @@ def told(state: State) -> tuple[bytes, list[str]]:
 
 
 class RealDisk:
-    """A folder with a database and its second copy."""
+    """A folder with lines and the database that is made from them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,25 +75,14 @@ class RealDisk:
         return (self.folder / "journal.jsonl").read_bytes()
 
     @contextmanager
-    def failing_before(self) -> Generator[None]:
-        honest = tables.write
+    def failing(self) -> Generator[None]:
+        honest = lines._to_disk
 
-        def write(connection: duckdb.DuckDBPyConnection, steps: Sequence[Step]) -> None:
-            honest(connection, steps)
-            raise duckdb.IOException("no space left on device")
-
-        with patch.object(tables, "write", write):
-            yield
-
-    @contextmanager
-    def failing_after(self) -> Generator[None]:
-        honest = SecondCopy._write
-
-        def write(copy: SecondCopy, text: bytes) -> None:
-            honest(copy, text[: len(text) // 2])
+        def to_disk(file: BufferedRandom, text: bytes) -> None:
+            honest(file, text[: len(text) * 2 // 3])
             raise OSError("no space left on device")
 
-        with patch.object(SecondCopy, "_write", write):
+        with patch.object(lines, "_to_disk", to_disk):
             yield
 
 
@@ -116,13 +99,8 @@ class MemoryDisk:
         return b"".join(self.store.lines)
 
     @contextmanager
-    def failing_before(self) -> Generator[None]:
+    def failing(self) -> Generator[None]:
         with patch.object(self.store, "before_append", _full):
-            yield
-
-    @contextmanager
-    def failing_after(self) -> Generator[None]:
-        with patch.object(self.store, "after_append", _full):
             yield
 
 

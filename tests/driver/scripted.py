@@ -191,7 +191,7 @@ def champion(journal: Journal) -> str | None:
 
 def intents(journal: Journal) -> set[str]:
     """Attempts whose start is on the disk, by the journal's own table."""
-    rows = journal.connection.cursor().execute("SELECT body FROM journal WHERE kind = 'AttemptStarted'").fetchall()
+    rows = journal.database().cursor().execute("SELECT body FROM journal WHERE kind = 'AttemptStarted'").fetchall()
     return {e.AttemptStarted.model_validate_json(body).attempt_id for (body,) in rows}
 
 

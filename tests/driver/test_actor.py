@@ -312,25 +312,6 @@ async def test_without_a_disk_an_act_is_refused_at_once_and_not_done_later(
     await driver.stop()
 
 
-async def test_an_act_whose_second_copy_alone_fails_is_recorded(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver = Driver(settings)
-    await driver.follow(0)
-    append, failures = Journal.append, [StorageUnavailable("no room for the second copy")]
-
-    def failing(journal: Journal, facts: Sequence[Fact], at: datetime) -> list[Entry]:
-        entries = append(journal, facts, at)
-        if failures:
-            raise failures.pop()
-        return entries
-
-    monkeypatch.setattr(Journal, "append", failing)
-    assert await driver.act(CANCEL) == 2
-    assert [entry.kind for entry in (await driver.follow(1)).entries] == ["TournamentCancelled"]
-    await driver.stop()
-
-
 async def test_a_trouble_is_told_while_its_command_is_wanted(settings: Settings) -> None:
     driver = Driver(settings)
     await driver.follow(0)

@@ -140,7 +140,7 @@ def test_a_snapshot_of_a_tournament_that_goes_on_is_shown(
 ) -> None:
     running = next(i for i, (fact, _) in enumerate(played.facts) if isinstance(fact, e.AttemptRunning))
     journal = write(tmp_path / "state", played.facts[: running + 1])
-    taken = snapshot(journal.connection, tmp_path / "taken.duckdb")
+    taken = snapshot(journal.database(), tmp_path / "taken.duckdb")
     monkeypatch.setenv("TOURNEY_STATE", str(taken))
 
     notebook = execute(nbformat.read(RESULTS, 4))

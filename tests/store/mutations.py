@@ -18,7 +18,7 @@ from tests.builders import entries
 from tests.builders_eventful import eventful
 from tourney_ray.core.chain import GENESIS, Entry, entry_hash
 from tourney_ray.core.events import FACT
-from tourney_ray.store.second_copy import entry_line
+from tourney_ray.store.lines import entry_line
 
 PLAYED = eventful()
 ENTRIES = entries(PLAYED.facts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Playe
 def test_what_was_written_agrees(folder: Path, every_kind: tuple[Played, Journal]) -> None:
     assert check_agreement(folder / "journal.duckdb") == []
     _, journal = every_kind
-    assert list(table_differences(journal.connection, journal.entries())) == []
+    assert list(table_differences(journal.database(), journal.entries())) == []
 
 
 def test_every_column_of_every_table_is_compared(every_kind: tuple[Played, Journal]) -> None:
@@ -63,14 +65,14 @@ def test_every_column_of_every_table_is_compared(every_kind: tuple[Played, Journ
         for table, keys in KEYS.items()
         for column in {c for row in due[table].values() for c, value in row.items() if value is not None} - set(keys)
     }
-    journal.connection.execute("BEGIN")
+    journal.database().execute("BEGIN")
     for table, column in (cell.removeprefix("table ").split(": ") for cell in taken):
-        journal.connection.execute(
+        journal.database().execute(
             f'UPDATE {table} SET "{column}" = NULL WHERE rowid = '
             f'(SELECT min(rowid) FROM {table} WHERE "{column}" IS NOT NULL)'
         )
-    differences = table_differences_within(journal.connection, journal)
-    journal.connection.execute("ROLLBACK")
+    differences = table_differences_within(journal.database(), journal)
+    journal.database().execute("ROLLBACK")
     assert {re.sub(r", row .*: (\w+) is None, the journal gives .*", r": \1", line) for line in differences} == taken
     assert len(differences) == len(taken) > 80
 
@@ -157,7 +159,7 @@ def test_tables_of_ones_own_are_nobodys_business(folder: Path) -> None:
     assert check_agreement(database) == []
 
 
-def test_an_edited_second_copy_is_found(folder: Path, played: Played) -> None:
+def test_an_edited_line_is_found(folder: Path, played: Played) -> None:
     copy = folder / "journal.jsonl"
     whole = copy.read_bytes()
     number = next(n for n, (fact, _) in enumerate(played.facts, start=1) if isinstance(fact, e.MatchDecided))
@@ -166,20 +168,34 @@ def test_an_edited_second_copy_is_found(folder: Path, played: Played) -> None:
     copy.write_bytes(b"".join(lines))
     found = complaint(folder / "journal.duckdb")
     assert found == f"{copy} differs from the database at fact {number} (MatchDecided)"
-    copy.write_bytes(whole + lines[0])
-    assert complaint(folder / "journal.duckdb") == f"{copy} goes on after fact {len(played.facts)}, the database's last"
+    copy.write_bytes(whole + b"hello\n")
+    assert complaint(folder / "journal.duckdb").startswith(f"line {len(played.facts) + 1} of {copy} is no entry")
 
 
-def test_a_second_copy_that_stayed_behind_is_a_note(folder: Path, played: Played) -> None:
+def test_tables_that_stayed_behind_are_a_note(folder: Path, played: Played) -> None:
+    with closing(Journal.open(folder)) as journal:
+        (late,) = journal.append([credit("late")], played.facts[-1][1])
+    shutil.copytree(folder, folder.parent / "written")
+    with closing(Journal.open(folder)) as journal:
+        journal.append([credit("later"), credit("latest")], late.at)
+        ahead = (folder / "journal.jsonl").read_bytes()
+    (folder.parent / "written" / "journal.jsonl").write_bytes(ahead)
+    (note,) = check_agreement(folder.parent / "written" / "journal.duckdb")
+    assert note.startswith(f"the tables end with fact {late.seq}, 2 before journal.jsonl: a driver that opens it adds")
+    (folder.parent / "written" / "journal.jsonl").write_bytes(ahead[:-9])
+    assert check_agreement(folder.parent / "written" / "journal.duckdb") == []
+
+
+def test_lines_that_stayed_behind_are_a_note(folder: Path, played: Played) -> None:
     copy = folder / "journal.jsonl"
     whole = copy.read_bytes()
     copy.write_bytes(whole[:-10])
     (note,) = check_agreement(folder / "journal.duckdb")
-    assert note.startswith(f"the second copy journal.jsonl ends with fact {len(played.facts) - 1}: ")
+    assert note.startswith(f"journal.jsonl ends with fact {len(played.facts) - 1}: ")
     assert copy.read_bytes() == whole[:-10]
     copy.unlink()
     (note,) = check_agreement(folder / "journal.duckdb")
-    assert note.startswith("there is no second copy journal.jsonl beside the database")
+    assert note.startswith("there is no journal.jsonl beside the database")
     assert not copy.exists()
 
 

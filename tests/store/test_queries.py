@@ -23,16 +23,16 @@ def journal(folder: Path) -> Iterator[Journal]:
 
 
 def test_a_select_gives_an_arrow_table(journal: Journal, played: Played) -> None:
-    found = query(journal.connection, "SELECT kind, count(*) AS n FROM journal GROUP BY kind ORDER BY kind;")
+    found = query(journal.database(), "SELECT kind, count(*) AS n FROM journal GROUP BY kind ORDER BY kind;")
     assert found.column_names == ["kind", "n"]
     assert sum(found["n"].to_pylist()) == len(played.facts)
-    times = query(journal.connection, "FROM journal LIMIT 1")
+    times = query(journal.database(), "FROM journal LIMIT 1")
     assert str(times.schema.field("recorded_at").type) == "timestamp[us, tz=UTC]"
 
 
 @pytest.mark.parametrize("sql", ["DESCRIBE journal", "SHOW TABLES", "VALUES (1)", "WITH a AS (SELECT 1) FROM a"])
 def test_what_only_reads_is_a_select(journal: Journal, sql: str) -> None:
-    assert query(journal.connection, sql).num_rows > 0
+    assert query(journal.database(), sql).num_rows > 0
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_what_only_reads_is_a_select(journal: Journal, sql: str) -> None:
 def test_anything_else_is_refused(journal: Journal, sql: str) -> None:
     before = journal.state
     with pytest.raises(NotAllowed, match=r"is not SELECT|statements are not one"):
-        query(journal.connection, sql)
+        query(journal.database(), sql)
     journal.append([credit("later", number=2)], journal.last.at if journal.last else pytest.fail("empty"))
     assert journal.state.seq == before.seq + 1
 
@@ -88,17 +88,17 @@ def test_what_it_may_not_reach_is_one_line(journal: Journal, folder: Path, sql: 
     pyobject = {"a": [1]}
     (folder / "secret").write_text("a seed")
     with pytest.raises(UserError, match="the query failed: ") as caught:
-        query(journal.connection, sql.format(folder=folder))
+        query(journal.database(), sql.format(folder=folder))
     assert "\n" not in caught.value.message
     assert "a seed" not in caught.value.message
     assert pyobject
 
 
 def test_rows_are_capped_and_it_shows(journal: Journal) -> None:
-    found = query(journal.connection, "SELECT * FROM range(1000000000)", rows_cap=10)
+    found = query(journal.database(), "SELECT * FROM range(1000000000)", rows_cap=10)
     assert found["range"].to_pylist() == list(range(10))
     assert found.schema.metadata[TRUNCATED] == b"10"
-    whole = query(journal.connection, "SELECT * FROM range(10)", rows_cap=10)
+    whole = query(journal.database(), "SELECT * FROM range(10)", rows_cap=10)
     assert whole.num_rows == 10
     assert not whole.schema.metadata
 
@@ -107,9 +107,9 @@ def test_it_is_stopped_at_its_time_cap(journal: Journal) -> None:
     endless = "SELECT count(*) FROM range(100000000000) a, range(9) b WHERE a.range % 7 = b.range"
     started = time.monotonic()
     with pytest.raises(UserError, match=r"stopped after 0\.2 s"):
-        query(journal.connection, endless, seconds=0.2)
+        query(journal.database(), endless, seconds=0.2)
     assert time.monotonic() - started < 5
-    assert query(journal.connection, "SELECT 1").num_rows == 1
+    assert query(journal.database(), "SELECT 1").num_rows == 1
 
 
 def test_the_journal_goes_on_beside_a_long_query(journal: Journal) -> None:
@@ -118,7 +118,7 @@ def test_the_journal_goes_on_beside_a_long_query(journal: Journal) -> None:
 
     def ask() -> None:
         with pytest.raises(UserError) as caught:
-            query(journal.connection, endless, seconds=1.0)
+            query(journal.database(), endless, seconds=1.0)
         ended.append(caught.value)
 
     asking = threading.Thread(target=ask)

@@ -27,11 +27,11 @@ print(open_snapshot(Path(sys.argv[1])).execute("SELECT count(*) FROM journal").f
 
 def test_a_snapshot_equals_the_open_journal(folder: Path, tmp_path: Path) -> None:
     journal = Journal.open(folder)
-    target = snapshot(journal.connection, tmp_path / "it's here" / "copy.duckdb")
+    target = snapshot(journal.database(), tmp_path / "it's here" / "copy.duckdb")
     copy = open_snapshot(target)
     for table in ("journal", "meta", *KEYS, "points", "weights", "leases"):
         sql = f"SELECT * FROM {table} ORDER BY ALL"
-        assert query(copy, sql).equals(query(journal.connection, sql)), table
+        assert query(copy, sql).equals(query(journal.database(), sql)), table
     assert list(read_entries(target)) == list(journal.entries())
     with pytest.raises(duckdb.InvalidInputException, match="read-only"):
         copy.execute("DELETE FROM journal")
@@ -42,7 +42,7 @@ def test_a_snapshot_equals_the_open_journal(folder: Path, tmp_path: Path) -> Non
 
 def test_another_process_may_read_it(folder: Path, tmp_path: Path) -> None:
     journal = Journal.open(folder)
-    target = snapshot(journal.connection, tmp_path / "copy.duckdb")
+    target = snapshot(journal.database(), tmp_path / "copy.duckdb")
     run = subprocess.run([sys.executable, "-c", READER, target], capture_output=True, text=True, check=True)
     assert int(run.stdout) == journal.state.seq
     journal.close()
@@ -51,10 +51,10 @@ def test_another_process_may_read_it(folder: Path, tmp_path: Path) -> None:
 def test_a_later_one_takes_its_place_and_readers_keep_theirs(folder: Path, tmp_path: Path) -> None:
     journal = Journal.open(folder)
     assert journal.last
-    target = snapshot(journal.connection, tmp_path / "copy.duckdb")
+    target = snapshot(journal.database(), tmp_path / "copy.duckdb")
     reader = open_snapshot(target)
     journal.append([credit("later", number=2)], journal.last.at)
-    snapshot(journal.connection, target)
+    snapshot(journal.database(), target)
     assert reader.execute("SELECT max(seq) FROM journal").fetchone() == (journal.state.seq - 1,)
     reader.close()
     again = open_snapshot(target)
@@ -67,7 +67,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_nothing(folder: Path, tmp_path
     (tmp_path / "file").write_text("")
     journal = Journal.open(folder)
     with pytest.raises(StorageUnavailable, match="no snapshot at"):
-        snapshot(journal.connection, tmp_path / "file" / "copy.duckdb")
+        snapshot(journal.database(), tmp_path / "file" / "copy.duckdb")
     assert list((folder / "snapshots").iterdir()) == []
     assert journal.last
     journal.append([credit("later", number=2)], journal.last.at)
@@ -96,9 +96,9 @@ def test_only_an_older_snapshot_is_replaced_never_the_journal(tmp_path: Path) ->
     for target in (path, path.with_suffix(".jsonl")):
         before = target.read_bytes()
         with pytest.raises(NotAllowed, match="is not replaced, it is no snapshot"):
-            snapshot(journal.connection, target)
+            snapshot(journal.database(), target)
         assert target.read_bytes() == before
-    twice = [snapshot(journal.connection, tmp_path / "copy.duckdb") for _ in range(2)]
+    twice = [snapshot(journal.database(), tmp_path / "copy.duckdb") for _ in range(2)]
     assert twice[0] == twice[1]
     journal.append([credit("b")], START)
     journal.close()

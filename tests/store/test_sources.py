@@ -13,7 +13,7 @@ from tourney_ray.core.replay import follow, read_fact
 from tourney_ray.core.state import State
 from tourney_ray.errors import AuditDifference, ConfigError, NotAllowed, NotFound, UserError
 from tourney_ray.store.journal import Journal
-from tourney_ray.store.second_copy import entry_line
+from tourney_ray.store.lines import entry_line
 from tourney_ray.store.sources import open_source, read_entries
 
 PLAYED = play(8)
@@ -21,41 +21,52 @@ LINES = [entry_line(entry) for entry in entries(PLAYED.facts)]
 WHOLE = b"".join(LINES)
 
 
-def test_the_whole_copy_reads_as_it_was_written(tmp_path: Path) -> None:
+def test_whole_lines_read_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_bytes(WHOLE)
     source = open_source(tmp_path / "journal.jsonl")
     assert (list(source.entries), source.note, source.growing) == (entries(PLAYED.facts), "", False)
 
 
 def test_of_a_folder_the_database_is_read(folder: Path, played: Played) -> None:
-    (folder / "journal.jsonl").write_text("ignored")
+    (folder / "journal.jsonl").write_text("its lines are for `check_agreement`\n")
     source = open_source(folder)
     assert source.note == ""
     assert list(source.entries) == entries(played.facts)
     assert list(read_entries(folder / "journal.duckdb")) == entries(played.facts)
 
 
-def test_without_its_database_the_copy_is_read(folder: Path, played: Played) -> None:
+def test_what_a_database_lacks_is_read_from_its_lines(folder: Path, played: Played) -> None:
+    """As a crash leaves them, the last append cut short."""
+    with duckdb.connect(folder / "journal.duckdb") as connection:
+        connection.execute("DELETE FROM journal WHERE seq > 100")
+    spilled = entry_line(entries(played.facts)[-1], more=True)
+    with (folder / "journal.jsonl").open("ab") as lines:
+        lines.write(spilled + spilled[:99])
+    for path in (folder, folder / "journal.duckdb"):
+        assert list(open_source(path).entries) == entries(played.facts)
+
+
+def test_without_its_database_the_lines_are_read(folder: Path, played: Played) -> None:
     (folder / "journal.duckdb").unlink()
     source = open_source(folder)
-    assert "journal.duckdb is not there: its second copy journal.jsonl was read" in source.note
+    assert "journal.duckdb is not there: journal.jsonl was read" in source.note
     assert list(source.entries) == entries(played.facts)
 
 
-def test_while_a_driver_holds_it_the_copy_is_read_to_its_last_whole_line(folder: Path, played: Played) -> None:
+def test_while_a_driver_holds_it_the_lines_are_read_to_the_last_whole_append(folder: Path, played: Played) -> None:
     journal = Journal.open(folder)
-    with (folder / "journal.jsonl").open("ab") as copy:
-        copy.write(b'{"seq":')
+    with (folder / "journal.jsonl").open("ab") as lines:
+        lines.write(entry_line(entries(played.facts)[-1], more=True) + b'{"seq":')
     for path in (folder, folder / "journal.duckdb"):
         source = open_source(path)
         assert "in use by" in source.note
-        assert "second copy journal.jsonl was read" in source.note
+        assert "journal.jsonl was read" in source.note
         assert source.growing
         assert list(source.entries) == entries(played.facts)
     journal.close()
 
 
-def test_without_a_copy_a_held_database_is_refused(folder: Path) -> None:
+def test_without_lines_a_held_database_is_refused(folder: Path) -> None:
     journal = Journal.open(folder)
     (folder / "journal.jsonl").unlink()
     with pytest.raises(NotAllowed, match="in use by"):

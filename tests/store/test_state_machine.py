@@ -20,8 +20,8 @@ from tourney_ray.core.evolve import evolve
 from tourney_ray.core.state import State
 from tourney_ray.errors import IllegalTransition, JournalConflict, StorageUnavailable
 from tourney_ray.store.journal import Journal
+from tourney_ray.store.lines import MORE, batch_lines, entry_line
 from tourney_ray.store.queries import query
-from tourney_ray.store.second_copy import entry_line
 from tourney_ray.store.snapshot import open_snapshot, snapshot
 from tourney_ray.store.tables_check import table_differences
 
@@ -43,8 +43,6 @@ class Journals(RuleBasedStateMachine):
         self.handles: dict[str, AnyJournal] = {}
         self.due: list[Entry] = []
         self.state = State()
-        self.behind = False
-        """Whether the real second copy lacks the facts of an append that failed too late."""
         self.compared = -1
         """Facts that the tables were last compared with."""
 
@@ -54,6 +52,7 @@ class Journals(RuleBasedStateMachine):
     def open(self) -> None:
         for name, disk in self.disks().items():
             self.handles[name] = disk.open()
+            assert told(self.handles[name].state) == told(self.state)
 
     @rule(count=BATCHES)
     def record(self, count: int) -> None:
@@ -66,39 +65,45 @@ class Journals(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 3))
     def record_what_cannot_follow(self, count: int) -> None:
-        self.fail([*self.upcoming(count), STRANGER], IllegalTransition)
+        self.refuse([*self.upcoming(count), STRANGER], IllegalTransition)
 
     @rule(count=BATCHES)
     def record_twice_the_same(self, count: int) -> None:
         facts = self.upcoming(count)
         if facts and isinstance(facts[-1], e.TransferCredited):
-            self.fail([*facts, facts[-1]], IllegalTransition)
+            self.refuse([*facts, facts[-1]], IllegalTransition)
 
     @rule(count=BATCHES)
-    def fail_before(self, count: int) -> None:
+    def fail(self, count: int) -> None:
         for name, disk in self.disks().items():
             if facts := self.upcoming(count):
-                with disk.failing_before(), pytest.raises(StorageUnavailable):
+                with disk.failing(), pytest.raises(StorageUnavailable):
                     self.handles[name].append(facts, self.now())
 
     @rule(count=BATCHES)
-    def fail_after(self, count: int) -> None:
+    def lose_power(self, count: int) -> None:
+        """In the middle of an append: of the lines some are on the disk, and of the tables none."""
         if facts := self.upcoming(count):
-            at = self.now()
-            for name, disk in self.disks().items():
-                with disk.failing_after(), pytest.raises(StorageUnavailable):
-                    self.handles[name].append(facts, at)
-            self.fold(facts, at)
-            self.behind = True
+            self.close()
+            spill(self.lines, b"".join(batch_lines(self.chained(facts, self.now())))[:-1])
+            self.open()
+
+    @rule(lost=st.floats(0, 1))
+    def lose_the_end_of_the_tables(self, lost: float) -> None:
+        """As a crash before they had followed does, or one that took the whole database."""
+        self.close()
+        for file in self.real.folder.glob("journal.duckdb*"):
+            file.unlink()
+        later = cut(self.lines, int(len(self.due) * (1 - lost)))
+        self.real.open().close()
+        spill(self.lines, later)
+        self.open()
 
     @rule()
     def crash(self) -> None:
         """A handle that is dropped has no say in what the disk keeps."""
-        for name, disk in self.disks().items():
-            self.handles.pop(name).close()
-            self.handles[name] = disk.open()
-            assert told(self.handles[name].state) == told(self.state)
-        self.behind = False
+        self.close()
+        self.open()
 
     @rule(count=BATCHES)
     def meet_another_writer(self, count: int) -> None:
@@ -123,16 +128,15 @@ class Journals(RuleBasedStateMachine):
             other = disk.open()
             assert told(other.state) == told(self.state)
             other.close()
-        self.behind = False
 
     @rule()
     def ask(self) -> None:
-        found = query(self.database.connection, "SELECT count(*) AS n, max(seq) AS last FROM journal").to_pylist()
+        found = query(self.database.database(), "SELECT count(*) AS n, max(seq) AS last FROM journal").to_pylist()
         assert found == [{"n": len(self.due), "last": len(self.due) or None}]
 
     @rule()
     def take_a_snapshot(self) -> None:
-        taken = open_snapshot(snapshot(self.database.connection, self.folder / "taken.duckdb"))
+        taken = open_snapshot(snapshot(self.database.database(), self.folder / "taken.duckdb"))
         try:
             assert list(table_differences(taken, self.due)) == []
         finally:
@@ -153,20 +157,19 @@ class Journals(RuleBasedStateMachine):
     def the_tables_are_the_replay(self) -> None:
         """The chain is verified on the way."""
         if self.handles and self.compared != len(self.due):
-            assert list(table_differences(self.database.connection, self.database.entries())) == []
+            assert list(table_differences(self.database.database(), self.database.entries())) == []
             self.compared = len(self.due)
 
     @invariant()
-    def the_copies_are_the_journal(self) -> None:
+    def the_lines_are_the_journal(self) -> None:
         if self.handles:
-            due = b"".join(map(entry_line, self.due))
-            assert self.memory.copy() == due
-            assert self.behind or self.real.copy() == due
+            assert self.real.copy().replace(MORE, b"}\n") == b"".join(map(entry_line, self.due))
+            assert self.memory.copy() == self.real.copy()
 
     def teardown(self) -> None:
         for journal in self.handles.values():
             assert told(journal.state) == told(self.state)
-            journal.close()
+        self.close()
         shutil.rmtree(self.folder)
 
     # --- how it is done
@@ -176,6 +179,10 @@ class Journals(RuleBasedStateMachine):
         journal = self.handles["real"]
         assert isinstance(journal, Journal)
         return journal
+
+    @property
+    def lines(self) -> Path:
+        return self.real.folder / "journal.jsonl"
 
     def disks(self) -> dict[str, Disk]:
         return {"real": self.real, "memory": self.memory}
@@ -195,20 +202,45 @@ class Journals(RuleBasedStateMachine):
         due = self.fold(facts, at)
         for journal in self.handles.values():
             assert journal.append(facts, given or at) == due
-        self.behind = self.behind and not facts
 
     def fold(self, facts: Facts, at: datetime) -> list[Entry]:
         """What is due after those facts, by nothing but the core."""
-        before = len(self.due)
+        entries = self.chained(facts, at)
+        self.due += entries
         for fact in facts:
-            self.due.append(chain(self.due[-1] if self.due else None, fact, at))
             self.state = evolve(self.state, fact, at)
-        return self.due[before:]
+        return entries
 
-    def fail(self, facts: Facts, error: type[Exception]) -> None:
+    def chained(self, facts: Facts, at: datetime) -> list[Entry]:
+        entries = self.due[-1:]
+        for fact in facts:
+            entries.append(chain(entries[-1] if entries else None, fact, at))
+        return entries[len(self.due[-1:]) :]
+
+    def close(self) -> None:
+        for journal in self.handles.values():
+            journal.close()
+        self.handles.clear()
+
+    def refuse(self, facts: Facts, error: type[Exception]) -> None:
         for journal in self.handles.values():
             with pytest.raises(error):
                 journal.append(facts, self.now())
+
+
+def spill(file: Path, text: bytes) -> None:
+    """What somebody wrote at the end, whole or not."""
+    with file.open("ab") as lines:
+        lines.write(text)
+
+
+def cut(file: Path, number: int) -> bytes:
+    """Leave at most so many lines, and none that more belong to; the others."""
+    lines = file.read_bytes().splitlines(keepends=True)
+    while number and lines[number - 1].endswith(MORE):
+        number -= 1
+    file.write_bytes(b"".join(lines[:number]))
+    return b"".join(lines[number:])
 
 
 TestJournals = Journals.TestCase

@@ -19,11 +19,11 @@ VIEWS = ("points", "weights", "leases")
 
 def dump(journal: Journal, table: str) -> list[str]:
     """All rows of a table, sorted, with NaN equal to itself."""
-    return sorted(map(repr, journal.connection.sql(f"SELECT * FROM {table}").to_arrow_table().to_pylist()))
+    return sorted(map(repr, journal.database().sql(f"SELECT * FROM {table}").to_arrow_table().to_pylist()))
 
 
 def rows(journal: Journal, sql: str) -> list[tuple[Any, ...]]:
-    return journal.connection.execute(sql).fetchall()
+    return journal.database().execute(sql).fetchall()
 
 
 def written(folder: Path, played: Played, batch: int) -> Journal:
@@ -35,7 +35,7 @@ def written(folder: Path, played: Played, batch: int) -> Journal:
 
 
 def test_replaying_gives_the_same_tables(tmp_path: Path) -> None:
-    """Written in few large appends, then made anew entry by entry from the second copy."""
+    """Written in few large appends, then made anew entry by entry from its lines."""
     journal = written(tmp_path, eventful(), 37)
     tables = {table: dump(journal, table) for table in (*KEYS, *VIEWS)}
     journal.close()
@@ -71,7 +71,7 @@ def test_every_table_has_every_column_of_its_schema_filled_somewhere(
     empty = {
         f"{table}.{column}"
         for table in KEYS
-        for column in journal.connection.sql(f"SELECT * FROM {table}").columns
+        for column in journal.database().sql(f"SELECT * FROM {table}").columns
         if rows(journal, f'SELECT count("{column}") FROM {table}') == [(0,)]
     }
     assert empty <= {"tournaments.history_difference"}, "NULL without a boss round on tasks of the history"

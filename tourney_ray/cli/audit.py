@@ -14,7 +14,7 @@ from tourney_ray.store.sources import open_source
 def run_audit(journal: Path) -> None:
     """Print what was recomputed; raises `AuditDifference` (exit 1) at the first difference.
 
-    Of a database that nobody holds the tables and the second copy are compared with the journal as well.
+    Of a database that nobody holds the tables and the lines are compared with the journal as well.
     """
     source = open_source(journal)
     if source.note:

@@ -134,11 +134,11 @@ class Driver:
 
     async def query(self, sql: str) -> pa.Table:
         """The rows of one SELECT over the tables; raises `UserError` for anything else."""
-        return await asyncio.to_thread(query, self._journal.connection, sql)
+        return await asyncio.to_thread(lambda: query(self._journal.database(), sql))
 
     async def snapshot(self, target: Path) -> Path:
         """A copy of the whole database in a file of its own, readable while this driver runs; where it lies."""
-        return await asyncio.to_thread(snapshot, self._journal.connection, target)
+        return await asyncio.to_thread(lambda: snapshot(self._journal.database(), target))
 
     async def progress(self, command_id: str, gpu_indices: tuple[int, ...] = (), image_id: str = "") -> None:
         """An attempt's code runs, on these GPUs of its node, from that image; called by its watcher."""

@@ -14,7 +14,7 @@ from typing import NoReturn
 from tourney_ray.core.events import Act, NodeFenced, TournamentCancelled, TrainingReopened, TrainingRetried
 from tourney_ray.core.state import State
 from tourney_ray.driver.loop import Loop
-from tourney_ray.errors import NotAllowed, NotFound, PlatformFault, UserError
+from tourney_ray.errors import NotAllowed, NotFound, UserError
 
 NAMED = 8
 """Most names that a hint lists."""
@@ -42,12 +42,8 @@ class Deed:
             record(loop, self.act, now)
         except UserError as refusal:
             self.refuse(refusal)
-            return
-        except PlatformFault:
-            if loop.journal.state.seq >= seq:  # it is in the database, only the second copy has failed
-                self._tell(seq)
-            raise
-        self._tell(seq)
+        else:
+            self._tell(seq)
 
     def refuse(self, why: UserError) -> None:
         """Answer with an error, unless it is answered."""

@@ -91,7 +91,7 @@ class Outlook:
         """
         file = self._file()
         if file is None:
-            return Counter(Bundle(((need.gpu_type, need.gpus),)) for need in demand)
+            return Counter({Bundle(((need.gpu_type, need.gpus),)): count for need, count in Counter(demand).items()})
         machines = Machines(file, seen.nodes, seen.machines, unfit)
         there = machines.count()
         self._since = {

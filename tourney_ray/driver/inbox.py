@@ -1,4 +1,4 @@
-"""What reaches the driver, as much at a time as is there: what is recorded together costs one transaction."""
+"""What reaches the driver, as much at a time as is there: what is recorded together costs one write to the disk."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class Loop:
         return ()
 
     def _record(self, batch: _Batch) -> None:
-        """All of it in one transaction; the plan was made for what the journal says from then on."""
+        """All of it together; the plan was made for what the journal says from then on."""
         if batch.facts:
             self.on_record(self.journal.append(batch.facts, batch.at))
         self._planned = self.journal.state

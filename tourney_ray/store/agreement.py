@@ -1,6 +1,6 @@
-"""Whether what lies around a journal agrees with it: the tables in its database, and the second copy beside that.
+"""Whether what lies around a journal agrees with it: the tables in its database, and the lines beside that.
 
-The journal itself is for the audit. Nothing is written here, not even a second copy that is missing.
+The journal itself is for the audit. Nothing is written here, not even lines that are missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import duckdb
 from tourney_ray.errors import AuditDifference, ConfigError
 from tourney_ray.store import tables
 from tourney_ray.store.connection import check_schema, connect, one_line
-from tourney_ray.store.second_copy import SecondCopy
+from tourney_ray.store.lines import Lines
 from tourney_ray.store.tables_check import table_differences
 
 NAMED = 3
@@ -24,19 +24,19 @@ NAMED = 3
 def check_agreement(database: Path) -> list[str]:
     """What a reader should know though nothing contradicts the journal in `database`, which nobody else holds.
 
-    Raises `AuditDifference` in one line when the second copy or a table says something else.
+    Raises `AuditDifference` in one line when the lines or a table say something else.
     """
-    copy = SecondCopy(database.with_suffix(".jsonl"))
+    lines = Lines(database.with_suffix(".jsonl"))
     try:
         with closing(connect(database, read_only=True)) as connection:
             if not check_schema(connection, database):
                 return []
             entries = tables.read_entries(connection)
-            compared = copy.compared(entries) if copy.path.exists() else entries
+            compared = lines.compared(entries) if lines.path.exists() else entries
             _refuse(list(table_differences(connection, compared)))
-            return _notes(connection, copy)
+            return _notes(connection, lines)
     except OSError as error:
-        raise ConfigError(f"{copy.path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{lines.path} cannot be read: {error.strerror}") from error
     except duckdb.Error as error:
         raise AuditDifference(f"{database} cannot be read: {one_line(error)}") from error
 
@@ -51,10 +51,12 @@ def _refuse(differences: list[str]) -> None:
     )
 
 
-def _notes(connection: duckdb.DuckDBPyConnection, copy: SecondCopy) -> list[str]:
-    ((last,),) = connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
-    if not copy.path.exists():
-        return [f"there is no second copy {copy.path.name} beside the database: it is made when a driver opens it"]
-    if copy.seq < last:
-        return [f"the second copy {copy.path.name} ends with fact {copy.seq}: a driver that opens it adds the rest"]
+def _notes(connection: duckdb.DuckDBPyConnection, lines: Lines) -> list[str]:
+    last, name = tables.last_seq(connection), lines.path.name
+    if not lines.path.exists():
+        return [f"there is no {name} beside the database: it is made when a driver opens it"]
+    if lines.seq < last:
+        return [f"{name} ends with fact {lines.seq}: a driver that opens it adds the rest"]
+    if beyond := sum(1 for _ in lines.beyond()):
+        return [f"the tables end with fact {last}, {beyond} before {name}: a driver that opens it adds the rest"]
     return []

@@ -15,7 +15,7 @@ from tourney_ray.store.tables import transaction
 SCHEMA_VERSION = 4
 
 DATABASE = "journal.duckdb"
-"""Name of the database in a folder that is given instead of a file; its second copy ends in `.jsonl`."""
+"""Name of the database in a folder that is given instead of a file; its lines are in the `.jsonl` beside it."""
 
 SNAPSHOTS = "snapshots"
 """Folder beside the database: besides its own files the only place that it can read or write."""

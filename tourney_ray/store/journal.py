@@ -1,14 +1,16 @@
-"""The journal: every fact, chained by hashes, in one transaction with the tables that are made from it.
+"""The journal: every fact, chained by hashes, as a line of a file, and the database that is made from those lines.
 
-What `append` returned survives the end of the process. A journal that was altered is not opened. Only one process can
-hold it, and of two writers inside one process the second is refused at its first fact.
+What `append` returned survives the end of the process: it is in the lines. The database follows within moments, and
+says all that was recorded to whoever asks through `database`. A journal that was altered is not opened. Only one
+process can hold it, and of two writers inside one process the second is refused at its first fact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path
 
 import duckdb
@@ -16,20 +18,25 @@ import duckdb
 from tourney_ray.core.chain import Entry
 from tourney_ray.core.events import Fact
 from tourney_ray.core.state import State
-from tourney_ray.errors import ConfigError, JournalConflict, StorageUnavailable
+from tourney_ray.errors import AuditDifference, ConfigError, StorageUnavailable
 from tourney_ray.store import tables
 from tourney_ray.store.connection import SET_ASIDE, connect, database_path, one_line, prepare_schema
-from tourney_ray.store.rebuild import rebuild
-from tourney_ray.store.second_copy import SecondCopy
+from tourney_ray.store.lines import Lines
+from tourney_ray.store.projector import Projector
 from tourney_ray.store.steps import Step, next_steps, replayed
+
+CATCH_UP = 1000
+"""Facts in one transaction where a database is made from its lines."""
 
 
 class Journal:
     """An open journal; make one with `Journal.open`."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, copy: SecondCopy) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, lines: Lines) -> None:
         self._connection = connection
-        self._copy = copy
+        self._bounds = tables.bounds(connection)
+        self._lines = lines
+        self._projector = Projector(connection)
         self._last: Entry | None = None
         self._state = State()
 
@@ -37,17 +44,14 @@ class Journal:
     def open(cls, path: Path) -> Journal:
         """The journal at `path`, a file or a folder for `journal.duckdb`; made when there is none, then replayed.
 
-        Where only the second copy is left, the database is made anew from it. Raises `NotAllowed` when the file is in
-        use, on a network file system, altered, of a newer schema, or at odds with its second copy; `ConfigError` when
-        it is no journal.
+        A database that is behind its lines, or gone, is caught up; lines that are gone are made anew from it. Raises
+        `NotAllowed` when the file is in use, on a network file system, altered, of a newer schema, or at odds with its
+        lines; `ConfigError` when it is no journal, `StorageUnavailable` when the disk fails.
         """
         path = database_path(path)
-        copy = path.with_suffix(".jsonl")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if copy.exists() and not path.exists():
-                rebuild(path, copy)
-            return cls._opened(path, copy)
+            return cls._opened(path)
         except OSError as error:
             raise ConfigError(f"the journal {path} cannot be opened: {error}", "name a folder of your own") from error
         except duckdb.Error as error:
@@ -63,71 +67,78 @@ class Journal:
         """The state after the last entry."""
         return self._state
 
-    @property
-    def connection(self) -> duckdb.DuckDBPyConnection:
-        """For queries and snapshots, which take cursors of their own; never for writing."""
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """The database, once all that was recorded is in it; for queries, which take cursors of their own.
+
+        Never for writing. Waits for the tables, so not for an event loop; raises `StorageUnavailable` where they
+        cannot follow.
+        """
+        self._projector.catch_up()
         return self._connection
 
     def append(self, facts: Sequence[Fact], at: datetime) -> list[Entry]:
         """Record facts at that moment, all or none; their entries, once they are on the disk.
 
         A moment before the last entry's counts as that one. Raises `IllegalTransition` when a fact cannot follow,
-        `JournalConflict` when somebody else has written, `StorageUnavailable` when the disk fails.
+        `JournalConflict` when somebody else has written, `StorageUnavailable` when the disk fails, or the tables could
+        not take what was recorded before.
         """
         steps = _Seen(next_steps(self._last, self._state, facts, at), self._state)
         if not facts:
             return []
-        self._write(steps, len(facts))
-        entries = steps.entries
-        self._last, self._state = entries[-1], steps.state
-        self._copy.append(entries if self._copy.seq == entries[0].seq - 1 else self.entries(self._copy.seq))
-        return entries
+        try:
+            self._projector.check()
+            block = tables.block(steps, self._bounds)
+        except (StorageUnavailable, OverflowError) as error:
+            what = f"facts {self._state.seq + 1} to {self._state.seq + len(facts)}"
+            raise StorageUnavailable(f"{what} cannot be recorded: {error}") from error
+        self._lines.append(steps.entries)
+        self._projector.put(block)
+        self._last, self._state = steps.entries[-1], steps.state
+        return steps.entries
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """The entries beyond that seq, in order."""
-        return tables.read_entries(self._connection, after)
+        return tables.read_entries(self.database(), after)
 
     def close(self) -> None:
         """Let go of the files; the journal cannot be used any more."""
+        self._projector.close()
         self._connection.close()
 
     @classmethod
-    def _opened(cls, path: Path, copy: Path) -> Journal:
+    def _opened(cls, path: Path) -> Journal:
         with ExitStack() as undo:
             connection = undo.enter_context(closing(connect(path)))
             prepare_schema(connection, path)
-            copy.touch()
-            journal = cls(connection, SecondCopy(copy))
+            journal = cls(connection, Lines.at(path.with_suffix(".jsonl")))
             journal._replay()
             undo.pop_all()
         return journal
 
     def _replay(self) -> None:
-        for step in replayed(self._copy.compared(self.entries())):
+        """Compare the database and the lines, and have either say what only the other one says."""
+        rows = self._lines.compared(tables.read_entries(self._connection))
+        steps = self._seen(replayed(chain(rows, self._lines.beyond())))
+        missing = (step for step in steps if step.entry.seq > self._lines.compared_seq)
+        while batch := list(islice(missing, CATCH_UP)):
+            self._catch_up(batch)
+        self._lines.complete(list(tables.read_entries(self._connection, self._lines.seq)))
+
+    def _seen(self, steps: Iterable[Step]) -> Iterator[Step]:
+        for step in steps:
             self._last, self._state = step.entry, step.state
-        self._copy.append(self.entries(self._copy.seq))
+            yield step
 
-    def _write(self, steps: Iterable[Step], count: int) -> None:
-        first = self._last.seq + 1 if self._last else 1
-        last = first + count - 1
+    def _catch_up(self, batch: Sequence[Step]) -> None:
+        what = f"facts {batch[0].entry.seq} to {batch[-1].entry.seq} of {self._lines.path}"
         try:
-            with tables.transaction(self._connection):
-                tables.write(self._connection, steps)
-        except (duckdb.ConstraintException, duckdb.TransactionException) as error:
-            raise JournalConflict(*self._conflict(first, last, error)) from error
-        except duckdb.Error as error:
-            raise StorageUnavailable(f"facts {first} to {last} cannot be recorded: {one_line(error)}") from error
-
-    def _conflict(self, first: int, last: int, error: duckdb.Error) -> tuple[str, str]:
-        """What happened and what to do where facts, or their rows, cannot be added to what is there."""
-        other = "end the other writer and open the journal again"
-        message = f"facts {first} to {last} cannot be added to what is there: {one_line(error)}"
-        hint = other if isinstance(error, duckdb.TransactionException) else ""
-        with suppress(duckdb.Error):  # a database that cannot even be asked has said enough
-            ((found,),) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
-            if found != first - 1:
-                message, hint = f"the journal ends with fact {found}, this writer knows {first - 1}", other
-        return message, hint
+            tables.write_anew(self._connection, [tables.block(batch, self._bounds)])
+        except duckdb.OperationalError as error:
+            raise StorageUnavailable(f"the tables do not take {what}: {one_line(error)}") from error
+        except (duckdb.Error, OverflowError) as error:
+            why = one_line(error) if isinstance(error, duckdb.Error) else str(error)
+            raise AuditDifference(f"{what} do not fit into the tables: {why}", SET_ASIDE) from error
 
 
 class _Seen:

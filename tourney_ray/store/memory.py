@@ -1,7 +1,7 @@
 """A journal in memory that keeps the contract of `Journal`, for simulations and tests of many tournaments.
 
 A `MemoryStore` stands for the disk: it outlives the journals that are opened on it, so dropping one and opening another
-is a crash and its recovery. It holds the lines of the second copy and nothing else; opening verifies every one of them.
+is a crash and its recovery. It holds the journal's lines and nothing else; opening verifies every one of them.
 What only a database refuses, such as a number beyond 64 bits, is taken here.
 """
 
@@ -15,7 +15,7 @@ from tourney_ray.core.chain import Entry
 from tourney_ray.core.events import Fact
 from tourney_ray.core.state import State
 from tourney_ray.errors import JournalConflict, StorageUnavailable
-from tourney_ray.store.second_copy import entry_line, read_line
+from tourney_ray.store.lines import batch_lines, read_line
 from tourney_ray.store.steps import next_steps, replayed
 
 Hook = Callable[[Sequence[Entry]], None]
@@ -30,12 +30,9 @@ class MemoryStore:
 
     def __init__(self, lines: Sequence[bytes] = ()) -> None:
         self.lines = list(lines)
-        """What is durable: the line of each entry, as `entry_line` writes it."""
+        """What is durable: the line of each entry, as `batch_lines` writes it."""
         self.before_append: Hook = _nothing
         """Sees entries that are about to become durable; when it raises, none of them does."""
-        self.after_append: Hook = _nothing
-        """Sees entries that have become durable; what it raises reaches the writer, whose facts are recorded all the
-        same."""
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Make entries durable, all or none; raises `JournalConflict` unless they follow the last line."""
@@ -46,7 +43,7 @@ class MemoryStore:
                 "end the other writer and open the journal again",
             )
         self.before_append(entries)
-        self.lines += [entry_line(entry) for entry in entries]
+        self.lines += batch_lines(entries)
 
 
 class MemoryJournal:
@@ -81,7 +78,7 @@ class MemoryJournal:
 
         A moment before the last entry's counts as that one. Raises `IllegalTransition` when a fact cannot follow,
         `JournalConflict` when somebody else has written, `StorageUnavailable` when it is closed, and whatever the
-        store's hooks raise.
+        store's hook raises.
         """
         entries, state = list[Entry](), self._state
         for step in next_steps(self._last, self._state, facts, at):
@@ -93,13 +90,13 @@ class MemoryJournal:
             raise StorageUnavailable(f"facts {entries[0].seq} to {entries[-1].seq} cannot be recorded: it is closed")
         self._store.append(entries)
         self._last, self._state = entries[-1], state
-        self._store.after_append(entries)
         return entries
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """The entries beyond that seq, in order."""
         for number, line in enumerate(islice(self._store.lines, after, None), start=after + 1):
-            yield read_line(line, f"line {number} of the store")
+            entry, _ = read_line(line, f"line {number} of the store")
+            yield entry
 
     def close(self) -> None:
         """Let go of the store; nothing can be recorded through this journal any more."""

@@ -1,4 +1,4 @@
--- The journal, which is the truth, and the tables for people, which are made from it and from nothing else.
+-- The journal as its lines say it, and the tables for people, which are made from it and from nothing else.
 -- Times are UTC. Every table below the journal can be made anew by replaying it.
 
 CREATE TABLE IF NOT EXISTS meta (

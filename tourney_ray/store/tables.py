@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -44,6 +45,12 @@ FEW = 10
 ENTRIES_PER_FETCH = 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+LARGEST = {"INTEGER": 2**31 - 1, "INTEGER[]": 2**31 - 1, "BIGINT": 2**63 - 1}
+"""The largest number of a column of that type."""
+
+Bounds = Mapping[tuple[str, str], int]
+"""The largest number that a column can hold, by table and column."""
+
 ENTRY_COLUMNS = ("seq", "recorded_at", "kind", "tournament_id", "body", "previous", "hash")
 
 
@@ -63,17 +70,74 @@ def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("ROLLBACK")
 
 
-def write(connection: duckdb.DuckDBPyConnection, steps: Iterable[Step]) -> None:
-    """Insert entries and what they project, inside the caller's transaction.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Entries and the rows that they make, which are written together."""
 
-    Raises `duckdb.ConstraintException` for a seq that is there.
-    """
-    columns, rows = list[list[Any]](), list[Row]()
+    entries: list[list[Any]]
+    """The journal's columns of each."""
+    rows: list[Row]
+
+    @property
+    def first(self) -> int:
+        """The first seq."""
+        return self.entries[0][0]
+
+    @property
+    def last(self) -> int:
+        """The last seq."""
+        return self.entries[-1][0]
+
+
+def bounds(connection: duckdb.DuckDBPyConnection) -> Bounds:
+    """How large numbers may be in its tables."""
+    columns = connection.execute("SELECT table_name, column_name, data_type FROM duckdb_columns()").fetchall()
+    return {(table, column): LARGEST[kind] for table, column, kind in columns if kind in LARGEST}
+
+
+def block(steps: Iterable[Step], bounds: Bounds) -> Block:
+    """What those steps add to the database; raises `OverflowError` for a number that no column can hold."""
+    entries, rows = list[list[Any]](), list[Row]()
     for step in steps:
-        columns.append(_columns(step))
-        rows += project(step.fact, step.state, step.entry.at)
-    _insert(connection, "journal", ENTRY_COLUMNS, columns, "")
-    _upsert(connection, rows)
+        entries.append(_columns(step))
+        for row in project(step.fact, step.state, step.entry.at):
+            rows.append(row)
+            _check(row, bounds)
+    return Block(entries, rows)
+
+
+def _check(row: Row, bounds: Bounds) -> None:
+    for column, value in row.values.items():
+        if value and (most := bounds.get((row.table, column))):
+            for number in value if isinstance(value, tuple) else (value,):
+                if not -most <= number <= most:
+                    raise OverflowError(f"{column} of {row.table} is beyond {most}")
+
+
+def write(connection: duckdb.DuckDBPyConnection, blocks: Sequence[Block]) -> None:
+    """Insert blocks in one transaction; raises `duckdb.Error`, above all where an entry is there already."""
+    with transaction(connection):
+        _insert(connection, "journal", ENTRY_COLUMNS, [entry for block in blocks for entry in block.entries], "")
+        _upsert(connection, [row for block in blocks for row in block.rows])
+
+
+def write_anew(connection: duckdb.DuckDBPyConnection, blocks: Sequence[Block]) -> None:
+    """The same, but for blocks that are there by now: another journal of this process may have written them."""
+    try:
+        write(connection, blocks)
+    except (duckdb.ConstraintException, duckdb.TransactionException):
+        last = last_seq(connection)
+        missing = [block for block in blocks if block.last > last]
+        if len(missing) == len(blocks):
+            raise
+        if missing:
+            write(connection, missing)
+
+
+def last_seq(connection: duckdb.DuckDBPyConnection) -> int:
+    """The number of the last entry, 0 without any."""
+    ((last,),) = connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchall()
+    return last
 
 
 def read_entries(connection: duckdb.DuckDBPyConnection, after: int = 0) -> Iterator[Entry]:

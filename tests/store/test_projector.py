@@ -1,0 +1,107 @@
+"""The database follows what is recorded, its readers see all of it, and nothing is lost where it cannot follow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import duckdb
+import pytest
+
+from tests.builders import START, credit
+from tourney_ray.errors import StorageUnavailable
+from tourney_ray.store import projector, tables
+from tourney_ray.store.journal import Journal
+from tourney_ray.store.lines import read_lines
+
+Opened = Callable[[Path], Journal]
+
+
+def count(journal: Journal) -> int:
+    ((found,),) = journal.database().execute("SELECT count(*) FROM transfers").fetchall()
+    return found
+
+
+def test_who_reads_sees_what_was_recorded_before(tmp_path: Path, opened: Opened) -> None:
+    journal = opened(tmp_path)
+    with patch.object(projector, "LINGER_S", 600.0):
+        for number in range(1, 6):
+            journal.append([credit("a", number=number)], START)
+            assert count(journal) == number
+
+
+def test_many_facts_wait_for_no_reader(tmp_path: Path, opened: Opened) -> None:
+    journal, written = opened(tmp_path), threading.Event()
+    honest = tables.write
+
+    def write(connection: duckdb.DuckDBPyConnection, blocks: Any) -> None:
+        honest(connection, blocks)
+        written.set()
+
+    with patch.object(projector, "LINGER_S", 600.0), patch.object(tables, "write", write):
+        journal.append([credit("a", number=n) for n in range(projector.MANY - 1)], START)
+        assert not written.is_set()
+        journal.append([credit("a", number=projector.MANY)], START)
+        assert written.wait(60)
+
+
+def test_what_was_recorded_meanwhile_is_written_together(tmp_path: Path, opened: Opened) -> None:
+    journal, sizes = opened(tmp_path), list[int]()
+    honest = tables.write
+
+    def write(connection: duckdb.DuckDBPyConnection, blocks: Any) -> None:
+        sizes.append(len(blocks))
+        honest(connection, blocks)
+
+    with patch.object(projector, "LINGER_S", 600.0), patch.object(tables, "write", write):
+        for number in range(20):
+            journal.append([credit("a", number=number)], START)
+        assert count(journal) == 20
+    assert sizes == [20]
+
+
+def test_a_closed_journal_has_written_everything(tmp_path: Path, opened: Opened) -> None:
+    journal = opened(tmp_path)
+    with patch.object(projector, "LINGER_S", 600.0):
+        journal.append([credit("a"), credit("b")], START)
+        journal.close()
+    with duckdb.connect(tmp_path / "journal.duckdb", read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM journal").fetchall() == [(2,)]
+
+
+def test_tables_that_cannot_follow_stop_the_recording_and_lose_nothing(tmp_path: Path, opened: Opened) -> None:
+    journal = opened(tmp_path)
+    with patch.object(tables, "write", side_effect=duckdb.IOException("no space left on device")):
+        journal.append([credit("a")], START)
+        told = "facts 1 to 1 are recorded, but the tables did not take them: .*no space left"
+        with pytest.raises(StorageUnavailable, match=told):
+            journal.database()
+        with pytest.raises(StorageUnavailable, match=f"facts 2 to 2 cannot be recorded: {told}"):
+            journal.append([credit("b")], START)
+        assert journal.state.seq == 1
+        journal.close()
+    again = opened(tmp_path)
+    again.append([credit("b")], START)
+    assert count(again) == 2
+    assert list(read_lines(tmp_path / "journal.jsonl")) == list(again.entries())
+
+
+def test_what_another_journal_of_the_process_caught_up_with_is_no_conflict(tmp_path: Path, opened: Opened) -> None:
+    journal = opened(tmp_path)
+    with patch.object(projector, "LINGER_S", 600.0):
+        journal.append([credit("a"), credit("b")], START)
+        assert count(opened(tmp_path)) == 2
+        journal.append([credit("c")], START)
+        assert count(journal) == 3
+
+
+def test_facts_that_the_tables_refuse_are_told(tmp_path: Path, opened: Opened) -> None:
+    """Somebody wrote into a table, where nobody may."""
+    journal = opened(tmp_path)
+    journal.database().execute("ALTER TABLE transfers DROP COLUMN rao")
+    journal.append([credit("a")], START)
+    with pytest.raises(StorageUnavailable, match="facts 1 to 1 are recorded, but the tables did not take them"):
+        journal.database()
