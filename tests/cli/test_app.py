@@ -145,21 +145,26 @@ def test_a_reason_that_was_rewritten_is_found(journal: Path, tmp_path: Path) -> 
 
 
 def test_a_journal_cut_at_its_end_is_found_though_its_database_is_gone(journal: Path, tmp_path: Path) -> None:
-    """A copy that lies alone is no growing one: what the rules force after its last fact has to be there."""
+    """Lines that lie alone do not grow: what was recorded together with the last, or is forced by it, has to be there."""
     lines = (journal / "journal.jsonl").read_text().splitlines(keepends=True)
     last = max(n for n, line in enumerate(lines) if '"kind":"TournamentCompleted"' in line)
-    (tmp_path / "journal.jsonl").write_text("".join(lines[:last]))
-    done = tourney("audit", tmp_path)
-    assert done.returncode == 1
-    assert "note: journal.duckdb is not there" in done.stderr
-    assert f"fact {last + 1} is missing" in done.stderr
+    ends = {
+        lines[last - 1]: "more belong to it",
+        lines[last - 1].replace(',"more":true', ""): f"fact {last + 1} is missing",
+    }
+    for end, why in ends.items():
+        (tmp_path / "journal.jsonl").write_text("".join([*lines[: last - 1], end]))
+        done = tourney("audit", tmp_path)
+        assert done.returncode == 1
+        assert "note: journal.duckdb is not there" in done.stderr
+        assert why in done.stderr
 
 
 def test_what_lies_around_a_journal_has_to_agree(journal: Path, tmp_path: Path) -> None:
     state = Path(shutil.copytree(journal, tmp_path / "state"))
     with (state / "journal.jsonl").open("ab") as copy:
         copy.write(b"{}\n")
-    assert "journal.jsonl goes on after fact" in refused(tourney("audit", state), code=1)
+    assert "journal.jsonl is no entry" in refused(tourney("audit", state), code=1)
     (state / "journal.jsonl").unlink()
     with duckdb.connect(state / "journal.duckdb") as connection:
         connection.execute("UPDATE standings SET weight = 1 WHERE hotkey = 'm07'")
