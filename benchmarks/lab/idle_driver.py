@@ -42,7 +42,7 @@ def hold_on(settings: Settings, command: Train, gpus: int, reporter: tasks.Repor
     return Trained(checkpoint=f"checkpoints/{command.spec.attempt_id}", seconds=0.0)
 
 
-tasks.REMOTE |= {hold: ray.remote(hold), hold_on: ray.remote(hold_on)}
+tasks.REMOTE |= {task: tasks.Packed.of(task) for task in (hold, hold_on)}
 
 
 class _Cold(Evaluators):

@@ -145,7 +145,7 @@ def test_a_reason_that_was_rewritten_is_found(journal: Path, tmp_path: Path) -> 
 
 
 def test_a_journal_cut_at_its_end_is_found_though_its_database_is_gone(journal: Path, tmp_path: Path) -> None:
-    """Lines that lie alone do not grow: what was recorded together with the last, or is forced by it, has to be there."""
+    """Lines that lie alone do not grow: what was recorded with the last, or is forced by it, has to be there."""
     lines = (journal / "journal.jsonl").read_text().splitlines(keepends=True)
     last = max(n for n, line in enumerate(lines) if '"kind":"TournamentCompleted"' in line)
     ends = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +99,33 @@ def test_what_another_journal_of_the_process_caught_up_with_is_no_conflict(tmp_p
         assert count(opened(tmp_path)) == 2
         journal.append([credit("c")], START)
         assert count(journal) == 3
+
+
+def test_a_writer_that_breaks_off_is_told_of(tmp_path: Path, opened: Opened) -> None:
+    journal = opened(tmp_path)
+    with patch.object(tables, "write", side_effect=MemoryError):
+        journal.append([credit("a")], START)
+        with pytest.raises(StorageUnavailable, match="the tables did not take them: their writer broke off"):
+            journal.database()
+
+
+def test_a_process_that_ends_writes_everything_first(tmp_path: Path) -> None:
+    """Though it closes nothing: a thread that is cut off inside the database takes the process with it."""
+    script = """
+import sys
+from pathlib import Path
+from tests.builders import START, credit
+from tourney_ray.store.journal import Journal
+
+journal = Journal.open(Path(sys.argv[1]))
+journal.append([credit("a"), credit("b")], START)
+"""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], env=environment, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with duckdb.connect(tmp_path / "journal.duckdb", read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM journal").fetchall() == [(2,)]
 
 
 def test_facts_that_the_tables_refuse_are_told(tmp_path: Path, opened: Opened) -> None:

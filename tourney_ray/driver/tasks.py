@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
+import pickle
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -171,8 +173,40 @@ def _arriving(sending: Any, failed: str, *arguments: Any) -> Iterator[bytes]:
         raise (InputsMissing if missing else PlatformFault)(f"{failed}: {reason}") from error
 
 
+class Packed:
+    """A function as a Ray task whose arguments travel as one piece, pickled as all of Python's own are.
+
+    Ray's pickler also takes functions and classes that nobody can import, and three times as long for our records.
+    """
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Packed:
+        """The function, a generator or not."""
+
+        def call(packed: bytes) -> Any:
+            return function(*pickle.loads(packed))
+
+        def pieces(packed: bytes) -> Iterator[Any]:
+            yield from function(*pickle.loads(packed))
+
+        task = pieces if inspect.isgeneratorfunction(function) else call
+        task.__name__, task.__qualname__ = function.__name__, function.__qualname__  # as Ray shows it
+        return cls(ray.remote(task))
+
+    def options(self, **how: Any) -> Packed:
+        """The same task, run in that way."""
+        return Packed(self._task.options(**how))
+
+    def remote(self, *arguments: Any) -> Any:
+        """What the task will give, as Ray's own `remote` has it."""
+        return self._task.remote(pickle.dumps(arguments))
+
+
 REMOTE: dict[Callable[..., Any], Any] = {
-    function: ray.remote(function)
+    function: Packed.of(function)
     for function in (
         *(work.vet_repository, work.ask_and_vet, work.prepare, work.sent_data, work.sent_files),
         *(work.sent_image, work.collect, work.sent_objects, work.reap, work.release, bring, stage, train, sweep_node),

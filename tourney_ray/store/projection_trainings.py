@@ -57,8 +57,11 @@ def _status(task: Task) -> Row:
 
 
 def _is_over(task: Task) -> bool:
-    """Whether nothing of it is to be trained any more; while an attempt of it runs, it is not."""
-    return all(training.terminal for training in task.trainings.values())
+    """Whether nothing of it is to be trained any more; while an attempt of it runs, it is not.
+
+    The last training comes first: most tasks are trained in their order, and then no other has to be looked at.
+    """
+    return all(training.terminal for training in reversed(task.trainings.values()))
 
 
 # --- attempts

@@ -1,13 +1,14 @@
 """The database kept up with what is recorded: off the path of whoever records, soon, in order.
 
-One thread writes what has come in meanwhile in one transaction, so that the database says at every moment what the
-journal said at an earlier one. Whoever reads it waits until that is now.
+What has come in meanwhile is written in one transaction by a thread, so that the database says at every moment what the
+journal said at an earlier one. Whoever reads it waits until that is now, and so does the end of the process.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 
@@ -28,15 +29,17 @@ class Projector:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection.cursor()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="projector")
         self._changed = threading.Condition()
         self._pending: deque[Block] = deque()
         self._entries = 0
-        """Of the blocks that are pending."""
+        """Of those blocks."""
+        self._writing = False
+        """Whether the thread is at work, and looks for more before it ends."""
         self._readers = 0
         """Who waits for all of it to be written."""
         self._closed = False
         self._failure = ""
-        self._thread: threading.Thread | None = None
 
     def check(self) -> None:
         """Raise `StorageUnavailable` when no more blocks can be taken: it is closed, or one could not be written."""
@@ -48,10 +51,11 @@ class Projector:
         with self._changed:
             self._pending.append(block)
             self._entries += len(block.entries)
-            self._changed.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
-            self._thread.start()
+            if self._in_a_hurry():
+                self._changed.notify_all()
+            if not self._writing and not self._failure:
+                self._writing = True
+                self._thread.submit(self._run)
 
     def catch_up(self) -> None:
         """Return once all blocks are in the database; raises `StorageUnavailable` when they cannot be."""
@@ -60,40 +64,47 @@ class Projector:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._pending or self._failure)
             self._readers -= 1
-        if self._pending:
-            raise StorageUnavailable(self._failure)
+            if self._pending:
+                raise StorageUnavailable(self._failure)
 
     def close(self) -> None:
         """Write what is pending, as far as that is possible, and end."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.shutdown()
         self._connection.close()
 
     def _run(self) -> None:
         while blocks := self._next():
-            try:
-                tables.write_anew(self._connection, blocks)
-            except duckdb.Error as error:
-                self._fail(blocks, error)
-                return
-            with self._changed:
-                for block in blocks:
-                    self._pending.popleft()
-                    self._entries -= len(block.entries)
-                self._changed.notify_all()
+            self._write(blocks)
 
     def _next(self) -> list[Block]:
-        """What is to be written together, none at the end."""
+        """What is to be written together; nothing ends the work."""
         with self._changed:
-            self._changed.wait_for(lambda: self._pending or self._closed)
-            self._changed.wait_for(lambda: self._closed or self._readers or self._entries >= MANY, LINGER_S)
-            return list(self._pending)
+            if self._pending:
+                self._changed.wait_for(self._in_a_hurry, LINGER_S)
+            blocks = [] if self._failure else list(self._pending)
+            self._writing = bool(blocks)
+            return blocks
 
-    def _fail(self, blocks: list[Block], error: duckdb.Error) -> None:
-        with self._changed:
-            first, last = blocks[0].first, blocks[-1].last
-            self._failure = f"facts {first} to {last} are recorded, but the tables did not take them: {one_line(error)}"
-            self._changed.notify_all()
+    def _in_a_hurry(self) -> bool:
+        return self._closed or self._readers > 0 or self._entries >= MANY
+
+    def _write(self, blocks: list[Block]) -> None:
+        failure = "their writer broke off"
+        try:
+            tables.write_anew(self._connection, blocks)
+            failure = ""
+        except duckdb.Error as error:
+            failure = one_line(error)
+        finally:
+            with self._changed:
+                if failure:
+                    what = f"facts {blocks[0].first} to {blocks[-1].last}"
+                    self._failure = f"{what} are recorded, but the tables did not take them: {failure}"
+                else:
+                    for block in blocks:
+                        self._pending.popleft()
+                        self._entries -= len(block.entries)
+                self._changed.notify_all()
