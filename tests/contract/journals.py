@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 from unittest.mock import patch
@@ -78,7 +78,7 @@ class RealDisk:
     def failing(self) -> Generator[None]:
         honest = lines._to_disk
 
-        def to_disk(file: BufferedRandom, text: bytes) -> None:
+        def to_disk(file: FileIO, text: bytes) -> None:
             honest(file, text[: len(text) * 2 // 3])
             raise OSError("no space left on device")
 

@@ -32,6 +32,7 @@ from tourney_ray.core.state import Training
 from tourney_ray.driver import outcomes
 from tourney_ray.driver.loop import Loop, Outcome
 from tourney_ray.store.journal import Journal
+from tourney_ray.store.lines import read_lines
 
 RULES = Rules(
     min_miners=4,
@@ -190,9 +191,9 @@ def champion(journal: Journal) -> str | None:
 
 
 def intents(journal: Journal) -> set[str]:
-    """Attempts whose start is on the disk, by the journal's own table."""
-    rows = journal.database().cursor().execute("SELECT body FROM journal WHERE kind = 'AttemptStarted'").fetchall()
-    return {e.AttemptStarted.model_validate_json(body).attempt_id for (body,) in rows}
+    """Attempts whose start is on the disk, by the journal's lines."""
+    facts = (entry.fact for entry in read_lines(journal._lines.path, growing=True))
+    return {fact.attempt_id for fact in facts if isinstance(fact, e.AttemptStarted)}
 
 
 def kinds(journal: Journal) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -310,6 +311,62 @@ async def test_without_a_disk_an_act_is_refused_at_once_and_not_done_later(
     assert len((await driver.follow(0)).entries) == 1
     assert await driver.act(CANCEL) == 2
     await driver.stop()
+
+
+async def test_who_asks_while_the_disk_fails_is_answered_or_told_to_wait(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is closed and opened again once the question is answered that is being asked."""
+    driver = Driver(settings)
+    await driver.follow(0)
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(_database: Any, sql: str) -> str:
+        asked.set()
+        assert answer.wait(60)
+        return sql
+
+    with monkeypatch.context() as broken:
+        broken.setattr(actor, "query", slow)
+        broken.setattr(Journal, "append", _full)
+        question = asyncio.ensure_future(driver.query("SELECT 1"))
+        await asyncio.to_thread(asked.wait, 60)
+        with pytest.raises(NotAllowed, match="nothing can be recorded now"):
+            await driver.act(CANCEL)
+        with pytest.raises(NotAllowed, match="the journal cannot be read now: the disk is full"):
+            await driver.query("SELECT 2")
+        answer.set()
+        assert await question == "SELECT 1"
+    while (await driver.follow(1, wait_s=0.01)).waits.get("journal"):
+        pass
+    assert await driver.act(CANCEL) == 2
+    assert (await driver.query("SELECT count(*) AS n FROM journal")).to_pylist() == [{"n": 2}]
+    await driver.stop()
+    with pytest.raises(NotAllowed, match="the journal cannot be read now: the driver is being stopped"):
+        await driver.query("SELECT 1")
+
+
+async def test_a_journal_that_is_away_is_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver(settings)
+    await driver.follow(0)
+    away = settings.state.with_name("away")
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "append", _full)
+        settings.state.rename(away)
+        with pytest.raises(NotAllowed, match="nothing can be recorded now"):
+            await driver.act(CANCEL)
+        await driver.follow(1, wait_s=0.05)
+        assert "journal" in (await driver.follow(1, wait_s=0.05)).waits
+        assert not settings.state.exists()
+        away.rename(settings.state)
+    while (await driver.follow(1, wait_s=0.01)).waits.get("journal"):
+        pass
+    assert await driver.act(CANCEL) == 2
+    await driver.stop()
+
+
+def _full(_journal: Journal, _facts: Sequence[Fact], _at: datetime) -> list[Entry]:
+    raise StorageUnavailable("the disk is full")
 
 
 async def test_a_trouble_is_told_while_its_command_is_wanted(settings: Settings) -> None:

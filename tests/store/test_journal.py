@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import duckdb
 import pytest
@@ -23,11 +24,14 @@ from tourney_ray.errors import (
 )
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.lines import entry_line, read_lines
+from tourney_ray.store.projector import Projector
 from tourney_ray.store.sources import read_entries
+from tourney_ray.store.tables import Block
 
 WRITER = """
 import itertools, sys
 from pathlib import Path
+from unittest.mock import patch
 from tests.builders import START, credit
 from tourney_ray.store.journal import Journal
 
@@ -40,6 +44,7 @@ for number in itertools.count(journal.state.seq + 1):
 HOLDER = """
 import sys
 from pathlib import Path
+from unittest.mock import patch
 from tourney_ray.store.journal import Journal
 
 journal = Journal.open(Path(sys.argv[1]))
@@ -71,6 +76,24 @@ def test_appending_gives_the_chained_entries(tmp_path: Path, opened: Callable[[P
     given = journal.append([credit("a"), credit("b")], START)
     assert given == entries([(credit("a"), START), (credit("b"), START)])
     assert (tmp_path / "other.jsonl").read_bytes() == entry_line(given[0], more=True) + entry_line(given[1])
+
+
+def test_what_was_appended_is_on_the_disk(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:
+    """Before anybody is told, the tables included."""
+    journal, done = opened(tmp_path), list[str]()
+    fsync, put = os.fsync, Projector.put
+
+    def synced(file: int) -> None:
+        done.append(f"{os.fstat(file).st_size} bytes")
+        fsync(file)
+
+    def taken(projector: Projector, block: Block) -> None:
+        done.append("tables")
+        put(projector, block)
+
+    with patch.object(os, "fsync", synced), patch.object(Projector, "put", taken):
+        journal.append([credit("a"), credit("b")], START)
+    assert done == [f"{(tmp_path / 'journal.jsonl').stat().st_size} bytes", "tables"]
 
 
 def test_a_number_that_no_table_can_hold_changes_nothing(tmp_path: Path, opened: Callable[[Path], Journal]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 from unittest.mock import patch
 
@@ -88,9 +88,8 @@ def test_what_a_write_that_fails_left_is_overwritten(tmp_path: Path, opened: Cal
     journal.append([credit("a")], START)
     path = tmp_path / "journal.jsonl"
 
-    def fails(file: BufferedRandom, text: bytes) -> None:
+    def fails(file: FileIO, text: bytes) -> None:
         file.write(text[: len(text) * 2 // 3])
-        file.flush()
         raise OSError("no space left on device")
 
     with (

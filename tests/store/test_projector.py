@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -92,6 +93,46 @@ def test_tables_that_cannot_follow_stop_the_recording_and_lose_nothing(tmp_path:
     assert list(read_lines(tmp_path / "journal.jsonl")) == list(again.entries())
 
 
+def test_who_reads_has_tables_that_failed_tried_again(tmp_path: Path, opened: Opened) -> None:
+    journal = opened(tmp_path)
+    with patch.object(tables, "write", side_effect=duckdb.IOException("no space left on device")):
+        journal.append([credit("a")], START)
+        with pytest.raises(StorageUnavailable):
+            journal.database()
+    assert count(journal) == 1
+    journal.append([credit("b")], START)
+    assert count(journal) == 2
+
+
+def test_a_thread_that_cannot_be_started_loses_nothing(tmp_path: Path, opened: Opened) -> None:
+    journal = opened(tmp_path)
+    with patch.object(ThreadPoolExecutor, "submit", side_effect=RuntimeError("can't start new thread")):
+        journal.append([credit("a")], START)
+        with pytest.raises(StorageUnavailable, match="can't start new thread"):
+            journal.append([credit("b")], START)
+        with pytest.raises(StorageUnavailable, match="can't start new thread"):
+            journal.database()
+    assert count(journal) == 1
+    journal.append([credit("b")], START)
+    assert [entry.seq for entry in read_lines(tmp_path / "journal.jsonl")] == [1, 2]
+
+
+def test_who_reads_waits_for_what_was_recorded_before_and_no_longer(tmp_path: Path, opened: Opened) -> None:
+    """While more and more is recorded."""
+    journal, honest = opened(tmp_path), tables.write
+
+    def write(connection: duckdb.DuckDBPyConnection, blocks: Any) -> None:
+        if journal.state.seq < 5:
+            journal.append([credit("a", number=journal.state.seq + 1)], START)
+        else:
+            raise duckdb.IOException("somebody waited for facts that came later")
+        honest(connection, blocks)
+
+    with patch.object(projector, "LINGER_S", 600.0), patch.object(tables, "write", write):
+        journal.append([credit("a")], START)
+        assert journal.database()
+
+
 def test_what_another_journal_of_the_process_caught_up_with_is_no_conflict(tmp_path: Path, opened: Opened) -> None:
     journal = opened(tmp_path)
     with patch.object(projector, "LINGER_S", 600.0):
@@ -105,7 +146,7 @@ def test_a_writer_that_breaks_off_is_told_of(tmp_path: Path, opened: Opened) -> 
     journal = opened(tmp_path)
     with patch.object(tables, "write", side_effect=MemoryError):
         journal.append([credit("a")], START)
-        with pytest.raises(StorageUnavailable, match="the tables did not take them: their writer broke off"):
+        with pytest.raises(StorageUnavailable, match=r"the tables did not take them: MemoryError\(\)"):
             journal.database()
 
 
@@ -113,6 +154,7 @@ def test_a_process_that_ends_writes_everything_first(tmp_path: Path) -> None:
     """Though it closes nothing: a thread that is cut off inside the database takes the process with it."""
     script = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tests.builders import START, credit
 from tourney_ray.store.journal import Journal

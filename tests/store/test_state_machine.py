@@ -80,12 +80,13 @@ class Journals(RuleBasedStateMachine):
                 with disk.failing(), pytest.raises(StorageUnavailable):
                     self.handles[name].append(facts, self.now())
 
-    @rule(count=BATCHES)
-    def lose_power(self, count: int) -> None:
+    @rule(count=BATCHES, share=st.floats(0, 1, exclude_max=True))
+    def lose_power(self, count: int, share: float) -> None:
         """In the middle of an append: of the lines some are on the disk, and of the tables none."""
         if facts := self.upcoming(count):
             self.close()
-            spill(self.lines, b"".join(batch_lines(self.chained(facts, self.now())))[:-1])
+            whole = b"".join(batch_lines(self.chained(facts, self.now())))
+            spill(self.lines, whole[: int(share * len(whole))])
             self.open()
 
     @rule(lost=st.floats(0, 1))

@@ -11,11 +11,11 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tourney_ray.config import Settings
 from tourney_ray.core.chain import Entry
@@ -27,17 +27,20 @@ from tourney_ray.driver.acts import Deed
 from tourney_ray.driver.dispatch import RayDispatcher
 from tourney_ray.driver.inbox import Inbox, Letter
 from tourney_ray.driver.loop import Loop, Outcome
+from tourney_ray.driver.opening import STORAGE_PAUSE_S, open_again, open_patiently
 from tourney_ray.driver.outcomes import attempt_running
 from tourney_ray.driver.sweeping import Sweeper
 from tourney_ray.driver.tasks import sweep_nodes
 from tourney_ray.effects.retention import NodeSwept
-from tourney_ray.errors import InUse, NotAllowed, PlatformFault
-from tourney_ray.store.journal import Journal
+from tourney_ray.errors import InUse, NotAllowed, PlatformFault, StorageUnavailable
 from tourney_ray.store.queries import query
 from tourney_ray.store.snapshot import snapshot
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
+
+Asked = TypeVar("Asked")
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +54,10 @@ STEP_AGAIN_S = 10.0
 ENDS = {TournamentCompleted.__name__, TournamentCancelled.__name__}
 """Kinds of facts after which much that is kept on the nodes is not needed any more."""
 
-STORAGE_PAUSE_S = 5.0
-"""Between a failure to record and the next try."""
-
 TAILS = 1000
 """How many attempts' last words are remembered, the latest; of the others the journal has them."""
 
 TAIL_LENGTH = 2_000
-
-LOCK_PATIENCE_S = 20.0
-"""How long the journal's lock may outlive the driver before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +83,13 @@ class Driver:
         """Open the journal and start stepping; needs a running event loop. Raises `UserError` for a bad journal."""
         settings.state.mkdir(parents=True, exist_ok=True)
         self._settings = settings
-        self._journal = _open_patiently(settings.state / "journal.duckdb")
+        self._journal = open_patiently(settings.state / "journal.duckdb")
         self._entries = list(self._journal.entries())
         self._inbox = Inbox()
         self._news = asyncio.Condition()
         self._halted = self._storage = ""
+        self._stopped = False
+        self._reads: set[asyncio.Future[Any]] = set()
         self._sweeper = Sweeper(lambda: self.gc(dry_run=False))
         self._tails: dict[str, str] = {}
         self._dispatcher = self.dispatchers(settings, lambda: self._journal.state, self._inbox.put, NAMESPACE)
@@ -134,11 +133,11 @@ class Driver:
 
     async def query(self, sql: str) -> pa.Table:
         """The rows of one SELECT over the tables; raises `UserError` for anything else."""
-        return await asyncio.to_thread(lambda: query(self._journal.database(), sql))
+        return await self._read(lambda database: query(database, sql))
 
     async def snapshot(self, target: Path) -> Path:
         """A copy of the whole database in a file of its own, readable while this driver runs; where it lies."""
-        return await asyncio.to_thread(lambda: snapshot(self._journal.database(), target))
+        return await self._read(lambda database: snapshot(database, target))
 
     async def progress(self, command_id: str, gpu_indices: tuple[int, ...] = (), image_id: str = "") -> None:
         """An attempt's code runs, on these GPUs of its node, from that image; called by its watcher."""
@@ -172,8 +171,27 @@ class Driver:
     async def stop(self) -> None:
         """Stop stepping, close the journal and ask the autoscaler for nothing; trainings end with their watchers."""
         self._stepping.cancel()
+        self._stopped = True
         await asyncio.gather(self._stepping, self._sweeper.stop(), self._dispatcher.withdraw(), return_exceptions=True)
-        self._journal.close()
+        await self._close()
+
+    async def _read(self, ask: Callable[[duckdb.DuckDBPyConnection], Asked]) -> Asked:
+        """What somebody asks of the database, in a thread of its own; the journal stays open until it is answered."""
+        if why := "the driver is being stopped" if self._stopped else self._storage:
+            raise NotAllowed(f"the journal cannot be read now: {why}", "try again once it is there")
+        journal = self._journal
+        reading = asyncio.ensure_future(asyncio.to_thread(lambda: ask(journal.database())))
+        self._reads.add(reading)
+        reading.add_done_callback(self._reads.discard)
+        try:
+            return await asyncio.shield(reading)
+        except StorageUnavailable as trouble:
+            raise NotAllowed(f"the journal cannot be read now: {trouble.message}", "try again later") from trouble
+
+    async def _close(self) -> None:
+        while self._reads:
+            await asyncio.wait(self._reads)
+        await asyncio.to_thread(self._journal.close)
 
     async def _run(self) -> None:
         letters: list[Letter] = []
@@ -212,11 +230,12 @@ class Driver:
         log.error("%s %s", fault.message, fault.hint)
         self._storage = f"{fault.message}; tried again every {STORAGE_PAUSE_S:g} s"
         await self._tell()
-        self._journal.close()
+        await self._close()
+        known = self._entries[-1] if self._entries else None
         while self._storage:
             await asyncio.sleep(STORAGE_PAUSE_S)
             try:
-                self._journal = self._loop.journal = Journal.open(self._settings.state / "journal.duckdb")
+                self._journal = self._loop.journal = open_again(self._settings.state / "journal.duckdb", known)
                 self._storage = ""
             except (PlatformFault, InUse) as again:
                 log.error("%s %s", again.message, again.hint)
@@ -260,21 +279,6 @@ class Driver:
             letters = await self._inbox.take(max(0.0, min(left_s, LOOK_S)) if left_s < math.inf else None)
             if letters or left_s <= LOOK_S or self._dispatcher.cluster().nodes != nodes:
                 return letters
-
-
-def _open_patiently(path: Path) -> Journal:
-    """The journal, waiting a little for the lock of a driver that has just died, and as long as it takes for a disk."""
-    until = time.monotonic() + LOCK_PATIENCE_S
-    while True:
-        try:
-            return Journal.open(path)
-        except InUse:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        except PlatformFault as fault:
-            log.error("%s %s; tried again in %g s", fault.message, fault.hint, STORAGE_PAUSE_S)
-            time.sleep(STORAGE_PAUSE_S)
 
 
 def _not_now(why: str) -> NotAllowed:

@@ -7,6 +7,7 @@ process can hold it, and of two writers inside one process the second is refused
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
@@ -24,6 +25,9 @@ from tourney_ray.store.connection import SET_ASIDE, connect, database_path, one_
 from tourney_ray.store.lines import Lines
 from tourney_ray.store.projector import Projector
 from tourney_ray.store.steps import Step, next_steps, replayed
+
+OF_THE_DISK = {errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+"""Errors that may pass, and are nobody's choice of a folder."""
 
 CATCH_UP = 1000
 """Facts in one transaction where a database is made from its lines."""
@@ -53,6 +57,8 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             return cls._opened(path)
         except OSError as error:
+            if error.errno in OF_THE_DISK:
+                raise StorageUnavailable(f"the journal {path} cannot be opened: {error}") from error
             raise ConfigError(f"the journal {path} cannot be opened: {error}", "name a folder of your own") from error
         except duckdb.Error as error:
             raise ConfigError(f"{path} is damaged: {one_line(error)}", SET_ASIDE) from error
@@ -93,8 +99,8 @@ class Journal:
             what = f"facts {self._state.seq + 1} to {self._state.seq + len(facts)}"
             raise StorageUnavailable(f"{what} cannot be recorded: {error}") from error
         self._lines.append(steps.entries)
-        self._projector.put(block)
         self._last, self._state = steps.entries[-1], steps.state
+        self._projector.put(block)
         return steps.entries
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
@@ -102,9 +108,9 @@ class Journal:
         return tables.read_entries(self.database(), after)
 
     def close(self) -> None:
-        """Let go of the files; the journal cannot be used any more."""
-        self._projector.close()
-        self._connection.close()
+        """Let go of the files; the journal cannot be used any more. Waits for the tables; nobody may read them then."""
+        with closing(self._connection):
+            self._projector.close()
 
     @classmethod
     def _opened(cls, path: Path) -> Journal:
@@ -134,7 +140,7 @@ class Journal:
         what = f"facts {batch[0].entry.seq} to {batch[-1].entry.seq} of {self._lines.path}"
         try:
             tables.write_anew(self._connection, [tables.block(batch, self._bounds)])
-        except duckdb.OperationalError as error:
+        except (duckdb.OperationalError, duckdb.FatalException, duckdb.InternalException) as error:
             raise StorageUnavailable(f"the tables do not take {what}: {one_line(error)}") from error
         except (duckdb.Error, OverflowError) as error:
             why = one_line(error) if isinstance(error, duckdb.Error) else str(error)

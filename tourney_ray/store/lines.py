@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from io import BufferedRandom
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 
@@ -41,10 +41,10 @@ class Lines:
 
     @classmethod
     def at(cls, path: Path) -> Lines:
-        """The file at `path`, made when there is none."""
-        if not path.exists():
-            path.touch()
-            _keep_name(path)
+        """The file at `path`, made when there is none; what it says is on the disk from then on."""
+        path.touch()
+        for each in (path, path.parent):
+            _keep(each)
         lines = cls(path)
         lines._found = path.stat().st_size
         return lines
@@ -100,7 +100,7 @@ class Lines:
     def _add(self, lines: list[bytes]) -> None:
         text, last = b"".join(lines), self.seq + len(lines)
         try:
-            with self.path.open("r+b") as file:
+            with self.path.open("r+b", buffering=0) as file:
                 self._check(file)
                 self._write(file, text)
         except OSError as error:
@@ -108,7 +108,7 @@ class Lines:
             raise StorageUnavailable(f"{what} cannot be recorded: {self.path}: {error}") from error
         self.seq, self._size = last, self._size + len(text)
 
-    def _check(self, file: BufferedRandom) -> None:
+    def _check(self, file: FileIO) -> None:
         found = os.fstat(file.fileno()).st_size
         if found < self._found:
             raise OSError("somebody cut it while it was in use")
@@ -118,7 +118,7 @@ class Lines:
                 "end the other writer and open the journal again",
             )
 
-    def _write(self, file: BufferedRandom, text: bytes) -> None:
+    def _write(self, file: FileIO, text: bytes) -> None:
         """What a crash left behind is overwritten; what a write that fails leaves behind is taken away again."""
         try:
             if self._found > self._size:
@@ -188,7 +188,8 @@ def _batches(path: Path, after: int, *, growing: bool) -> Iterator[tuple[list[En
             if growing and not line.endswith(b"\n"):
                 return
             entry, more = read_line(line, f"line {number} of {path}")
-            batch, size = [*batch, entry], size + len(line)
+            batch.append(entry)
+            size += len(line)
             if not more:
                 yield batch, size
                 batch, size = [], 0
@@ -196,26 +197,27 @@ def _batches(path: Path, after: int, *, growing: bool) -> Iterator[tuple[list[En
         raise AuditDifference(f"line {number} of {path} is the last one, but more belong to it")
 
 
-def _last_seq(file: BufferedRandom) -> int:
+def _last_seq(file: FileIO) -> int:
     """The number of the last whole line, 0 without any."""
     file.seek(0)
     return sum(line.endswith(b"\n") for line in file)
 
 
-def _cut(file: BufferedRandom, size: int) -> None:
+def _cut(file: FileIO, size: int) -> None:
     file.truncate(size)
 
 
-def _to_disk(file: BufferedRandom, text: bytes) -> None:
-    file.write(text)
-    file.flush()
+def _to_disk(file: FileIO, text: bytes) -> None:
+    left = memoryview(text)
+    while left:
+        left = left[file.write(left) or 0 :]
     os.fsync(file.fileno())
 
 
-def _keep_name(path: Path) -> None:
-    """Have it on the disk that the folder has a file of that name."""
-    folder = os.open(path.parent, os.O_RDONLY)
+def _keep(path: Path) -> None:
+    """Have on the disk what a file says, or which files a folder has."""
+    opened = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)

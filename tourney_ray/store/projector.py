@@ -6,6 +6,7 @@ journal said at an earlier one. Whoever reads it waits until that is now, and so
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +37,10 @@ class Projector:
         """Of those blocks."""
         self._writing = False
         """Whether the thread is at work, and looks for more before it ends."""
+        self._written = 0
+        """Last entry that the database has of those that were put."""
         self._readers = 0
-        """Who waits for all of it to be written."""
+        """Who waits for some of it to be written."""
         self._closed = False
         self._failure = ""
 
@@ -47,24 +50,30 @@ class Projector:
             raise StorageUnavailable(self._failure or "it is closed")
 
     def put(self, block: Block) -> None:
-        """Take a block that follows the last one."""
+        """Take a block that follows the last one; raises nothing."""
         with self._changed:
             self._pending.append(block)
             self._entries += len(block.entries)
             if self._in_a_hurry():
                 self._changed.notify_all()
-            if not self._writing and not self._failure:
-                self._writing = True
-                self._thread.submit(self._run)
+            if not self._failure:
+                self._begin()
 
     def catch_up(self) -> None:
-        """Return once all blocks are in the database; raises `StorageUnavailable` when they cannot be."""
+        """Return once all blocks so far are in the database; raises `StorageUnavailable` when they cannot be.
+
+        What could not be written before is tried again.
+        """
         with self._changed:
+            due = self._pending[-1].last if self._pending else self._written
+            if self._pending:
+                self._failure = ""
+                self._begin()
             self._readers += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._pending or self._failure)
+            self._changed.wait_for(lambda: self._written >= due or self._failure)
             self._readers -= 1
-            if self._pending:
+            if self._written < due:
                 raise StorageUnavailable(self._failure)
 
     def close(self) -> None:
@@ -75,6 +84,15 @@ class Projector:
         self._thread.shutdown()
         self._connection.close()
 
+    def _begin(self) -> None:
+        """Have the thread at work; where it cannot be, that is the failure."""
+        if not self._writing:
+            try:
+                self._thread.submit(self._run)
+                self._writing = True
+            except RuntimeError as error:
+                self._fail(self._pending[0].first, self._pending[-1].last, str(error))
+
     def _run(self) -> None:
         while blocks := self._next():
             self._write(blocks)
@@ -84,7 +102,7 @@ class Projector:
         with self._changed:
             if self._pending:
                 self._changed.wait_for(self._in_a_hurry, LINGER_S)
-            blocks = [] if self._failure else list(self._pending)
+            blocks = list(self._pending)
             self._writing = bool(blocks)
             return blocks
 
@@ -92,19 +110,24 @@ class Projector:
         return self._closed or self._readers > 0 or self._entries >= MANY
 
     def _write(self, blocks: list[Block]) -> None:
-        failure = "their writer broke off"
         try:
             tables.write_anew(self._connection, blocks)
-            failure = ""
-        except duckdb.Error as error:
-            failure = one_line(error)
         finally:
+            error = sys.exception()
             with self._changed:
-                if failure:
-                    what = f"facts {blocks[0].first} to {blocks[-1].last}"
-                    self._failure = f"{what} are recorded, but the tables did not take them: {failure}"
+                if error is None:
+                    self._forget(blocks)
                 else:
-                    for block in blocks:
-                        self._pending.popleft()
-                        self._entries -= len(block.entries)
+                    why = one_line(error) if isinstance(error, duckdb.Error) else repr(error)
+                    self._fail(blocks[0].first, blocks[-1].last, why)
+                    self._writing = False
                 self._changed.notify_all()
+
+    def _forget(self, blocks: list[Block]) -> None:
+        self._written = blocks[-1].last
+        for block in blocks:
+            self._pending.popleft()
+            self._entries -= len(block.entries)
+
+    def _fail(self, first: int, last: int, why: str) -> None:
+        self._failure = f"facts {first} to {last} are recorded, but the tables did not take them: {why}"
