@@ -37,8 +37,9 @@ from tourney_ray.store.queries import query
 from tourney_ray.store.snapshot import snapshot
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
+
+    from tourney_ray.store.journal import Database
 
 Asked = TypeVar("Asked")
 
@@ -175,7 +176,7 @@ class Driver:
         await asyncio.gather(self._stepping, self._sweeper.stop(), self._dispatcher.withdraw(), return_exceptions=True)
         await self._close()
 
-    async def _read(self, ask: Callable[[duckdb.DuckDBPyConnection], Asked]) -> Asked:
+    async def _read(self, ask: Callable[[Database], Asked]) -> Asked:
         """What somebody asks of the database, in a thread of its own; the journal stays open until it is answered."""
         if why := "the driver is being stopped" if self._stopped else self._storage:
             raise NotAllowed(f"the journal cannot be read now: {why}", "try again once it is there")

@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 
@@ -25,6 +26,9 @@ from tourney_ray.store.connection import SET_ASIDE, connect, database_path, one_
 from tourney_ray.store.lines import Lines
 from tourney_ray.store.projector import Projector
 from tourney_ray.store.steps import Step, next_steps, replayed
+
+Database: TypeAlias = duckdb.DuckDBPyConnection
+"""What questions are asked of."""
 
 OF_THE_DISK = {errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
 """Errors that may pass, and are nobody's choice of a folder."""
@@ -73,7 +77,7 @@ class Journal:
         """The state after the last entry."""
         return self._state
 
-    def database(self) -> duckdb.DuckDBPyConnection:
+    def database(self) -> Database:
         """The database, once all that was recorded is in it; for queries, which take cursors of their own.
 
         Never for writing. Waits for the tables, so not for an event loop; raises `StorageUnavailable` where they
