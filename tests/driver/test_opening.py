@@ -21,9 +21,10 @@ def written(folder: Path, *names: str) -> Journal:
     return journal
 
 
-def test_the_journal_that_was_there_is_opened_with_what_came_later(tmp_path: Path) -> None:
+def test_the_journal_that_was_there_is_opened_with_what_came_later_though_its_database_is_gone(tmp_path: Path) -> None:
     known = written(tmp_path, "a").last
     written(tmp_path, "b")
+    (tmp_path / "journal.duckdb").unlink()
     with closing(open_again(tmp_path / "journal.duckdb", known)) as journal:
         assert journal.state.seq == 2
 

@@ -170,6 +170,41 @@ journal.append([credit("a"), credit("b")], START)
         assert connection.execute("SELECT count(*) FROM journal").fetchall() == [(2,)]
 
 
+def test_who_opens_a_journal_while_another_one_writes_waits_for_it(tmp_path: Path, opened: Opened) -> None:
+    """As the successor of a driver that was thought dead does."""
+    journal, honest = opened(tmp_path), tables._upsert
+    writes, waits = threading.Event(), threading.Event()
+
+    class Watched:
+        """A lock that says when somebody has to wait for it."""
+
+        lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if not self.lock.acquire(blocking=False):
+                waits.set()
+                self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    def upsert(connection: duckdb.DuckDBPyConnection, rows: Any) -> None:
+        honest(connection, rows)
+        writes.set()
+        assert waits.wait(60), "nobody waits for the transaction that is under way"
+
+    with (
+        patch.object(tables, "WRITING", Watched()),
+        patch.object(tables, "_upsert", upsert),
+        ThreadPoolExecutor() as pool,
+    ):
+        journal.append([credit("a")], START)
+        first = pool.submit(count, journal)
+        assert writes.wait(60)
+        other = pool.submit(opened, tmp_path).result()
+        assert count(other) == first.result() == 1
+
+
 def test_facts_that_the_tables_refuse_are_told(tmp_path: Path, opened: Opened) -> None:
     """Somebody wrote into a table, where nobody may."""
     journal = opened(tmp_path)

@@ -40,7 +40,7 @@ def open_again(path: Path, known: Entry | None) -> Journal:
     Raises what `Journal.open` raises, and `StorageUnavailable` where another one lies there, or none: a folder whose
     disk is away looks empty.
     """
-    if known and not path.exists():
+    if known and not (path.exists() or path.with_suffix(".jsonl").exists()):
         raise StorageUnavailable(f"{path} is not there any more")
     journal = Journal.open(path)
     if known and next(journal.entries(after=known.seq - 1), None) != known:

@@ -57,10 +57,10 @@ class Lines:
         with self.path.open("rb") as lines:
             for entry in entries:
                 self.compared_seq = entry.seq
-                line, due = lines.readline(), [entry_line(entry, more=more) for more in (False, True)]
-                if line in due:
+                line = lines.readline()
+                if line == entry_line(entry, more=line.endswith(MORE)):
                     self.seq, self._size = entry.seq, self._size + len(line)
-                elif not any(each.startswith(line) for each in due):
+                elif not any(entry_line(entry, more=more).startswith(line) for more in (False, True)):
                     raise self._refusal(f"differs from the database at fact {entry.seq} ({shown(entry.kind, 40)})")
                 yield entry
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from threading import Lock
 from typing import Any
 
 import duckdb
@@ -38,6 +39,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "acts": ("kind", "subject", "acted_at"),
 }
 """Primary key of every projected table."""
+
+WRITING = Lock()
+"""Held while somebody in this process writes."""
 
 ROWS_PER_STATEMENT = 500
 FEW = 10
@@ -122,16 +126,20 @@ def write(connection: duckdb.DuckDBPyConnection, blocks: Sequence[Block]) -> Non
 
 
 def write_anew(connection: duckdb.DuckDBPyConnection, blocks: Sequence[Block]) -> None:
-    """The same, but for blocks that are there by now: another journal of this process may have written them."""
-    try:
-        write(connection, blocks)
-    except (duckdb.ConstraintException, duckdb.TransactionException):
-        last = last_seq(connection)
-        missing = [block for block in blocks if block.last > last]
-        if len(missing) == len(blocks):
-            raise
-        if missing:
-            write(connection, missing)
+    """The same, but for blocks that are there by now: another journal of this process may have written them.
+
+    One writes at a time, since of two that meet in the middle DuckDB refuses one.
+    """
+    with WRITING:
+        try:
+            write(connection, blocks)
+        except (duckdb.ConstraintException, duckdb.TransactionException):
+            last = last_seq(connection)
+            missing = [block for block in blocks if block.last > last]
+            if len(missing) == len(blocks):
+                raise
+            if missing:
+                write(connection, missing)
 
 
 def last_seq(connection: duckdb.DuckDBPyConnection) -> int:
