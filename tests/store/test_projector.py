@@ -15,11 +15,12 @@ from unittest.mock import patch
 import duckdb
 import pytest
 
-from tests.builders import START, credit
+from tests.builders import START, credit, entries
 from tourney_ray.errors import StorageUnavailable
 from tourney_ray.store import projector, tables
 from tourney_ray.store.journal import Journal
 from tourney_ray.store.lines import read_lines
+from tourney_ray.store.steps import replayed
 
 Opened = Callable[[Path], Journal]
 
@@ -156,7 +157,7 @@ def test_a_process_that_ends_writes_everything_first(tmp_path: Path) -> None:
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tests.builders import START, credit
+from tests.builders import START, credit, entries
 from tourney_ray.store.journal import Journal
 
 journal = Journal.open(Path(sys.argv[1]))
@@ -168,6 +169,18 @@ journal.append([credit("a"), credit("b")], START)
     assert (done.returncode, done.stderr) == (0, b"")
     with duckdb.connect(tmp_path / "journal.duckdb", read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM journal").fetchall() == [(2,)]
+
+
+def test_of_what_is_written_together_only_that_is_written_which_is_missing(tmp_path: Path, opened: Opened) -> None:
+    """As two journals do that catch up with the same lines."""
+    journal = opened(tmp_path)
+    journal.append([credit("a"), credit("b")], START)
+    database = journal.database()
+    steps = list(replayed(entries([(credit(name), START) for name in "abcd"])))
+    for known in (2, 4):
+        tables.write_anew(database, [tables.block(steps[:1], {}), tables.block(steps[1:known], {})])
+        assert database.execute("SELECT count(*) FROM journal").fetchall() == [(known,)]
+        assert database.execute("SELECT count(*) FROM transfers").fetchall() == [(known,)]
 
 
 def test_who_opens_a_journal_while_another_one_writes_waits_for_it(tmp_path: Path, opened: Opened) -> None:

@@ -80,7 +80,8 @@ class Block:
 
     entries: list[list[Any]]
     """The journal's columns of each."""
-    rows: list[Row]
+    rows: list[list[Row]]
+    """What each of them writes into the tables for people."""
 
     @property
     def first(self) -> int:
@@ -92,6 +93,11 @@ class Block:
         """The last seq."""
         return self.entries[-1][0]
 
+    def after(self, seq: int) -> Block:
+        """Those of its entries that come later."""
+        known = sum(entry[0] <= seq for entry in self.entries)
+        return Block(self.entries[known:], self.rows[known:])
+
 
 def bounds(connection: duckdb.DuckDBPyConnection) -> Bounds:
     """How large numbers may be in its tables."""
@@ -101,11 +107,11 @@ def bounds(connection: duckdb.DuckDBPyConnection) -> Bounds:
 
 def block(steps: Iterable[Step], bounds: Bounds) -> Block:
     """What those steps add to the database; raises `OverflowError` for a number that no column can hold."""
-    entries, rows = list[list[Any]](), list[Row]()
+    entries, rows = list[list[Any]](), list[list[Row]]()
     for step in steps:
         entries.append(_columns(step))
-        for row in project(step.fact, step.state, step.entry.at):
-            rows.append(row)
+        rows.append(list(project(step.fact, step.state, step.entry.at)))
+        for row in rows[-1]:
             _check(row, bounds)
     return Block(entries, rows)
 
@@ -122,11 +128,11 @@ def write(connection: duckdb.DuckDBPyConnection, blocks: Sequence[Block]) -> Non
     """Insert blocks in one transaction; raises `duckdb.Error`, above all where an entry is there already."""
     with transaction(connection):
         _insert(connection, "journal", ENTRY_COLUMNS, [entry for block in blocks for entry in block.entries], "")
-        _upsert(connection, [row for block in blocks for row in block.rows])
+        _upsert(connection, [row for block in blocks for rows in block.rows for row in rows])
 
 
 def write_anew(connection: duckdb.DuckDBPyConnection, blocks: Sequence[Block]) -> None:
-    """The same, but for blocks that are there by now: another journal of this process may have written them.
+    """The same, but for entries that are there by now: another journal of this process may have written them.
 
     One writes at a time, since of two that meet in the middle DuckDB refuses one.
     """
@@ -135,11 +141,9 @@ def write_anew(connection: duckdb.DuckDBPyConnection, blocks: Sequence[Block]) -
             write(connection, blocks)
         except (duckdb.ConstraintException, duckdb.TransactionException):
             last = last_seq(connection)
-            missing = [block for block in blocks if block.last > last]
-            if len(missing) == len(blocks):
+            if last < blocks[0].first:
                 raise
-            if missing:
-                write(connection, missing)
+            write(connection, [block.after(last) for block in blocks])
 
 
 def last_seq(connection: duckdb.DuckDBPyConnection) -> int:
