@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tourney_ray.core.draw import SEED_BYTES, commitment
 from tourney_ray.errors import StorageUnavailable
+from tourney_ray.store.syncing import sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class SeedVault:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _fsync_folder(self._folder)
+        sync(self._folder)
 
     def read(self, draw_commitment: str) -> Seeds:
         """The seeds of a tournament; raises `StorageUnavailable` when they are gone: no draw can be made then."""
@@ -72,12 +73,3 @@ class SeedVault:
 
     def _path(self, draw_commitment: str) -> Path:
         return self._folder / f"{draw_commitment}.json"
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename in that folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

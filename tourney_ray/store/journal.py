@@ -129,13 +129,13 @@ class Journal:
     def _replay(self) -> None:
         """Compare the database and the lines, and have either say what only the other one says."""
         rows = self._lines.compared(tables.read_entries(self._connection))
-        steps = self._seen(replayed(chain(rows, self._lines.beyond())))
+        steps = self._taken_in(replayed(chain(rows, self._lines.beyond())))
         missing = (step for step in steps if step.entry.seq > self._lines.compared_seq)
         while batch := list(islice(missing, CATCH_UP)):
             self._catch_up(batch)
         self._lines.complete(list(tables.read_entries(self._connection, self._lines.seq)))
 
-    def _seen(self, steps: Iterable[Step]) -> Iterator[Step]:
+    def _taken_in(self, steps: Iterable[Step]) -> Iterator[Step]:
         for step in steps:
             self._last, self._state = step.entry, step.state
             yield step

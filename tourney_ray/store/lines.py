@@ -20,6 +20,7 @@ from tourney_ray.core.chain import Entry
 from tourney_ray.core.quoting import shown
 from tourney_ray.core.replay import spell
 from tourney_ray.errors import AuditDifference, JournalConflict, StorageUnavailable
+from tourney_ray.store.syncing import sync
 
 MORE = b',"more":true}\n'
 """How the line of an entry ends that was recorded together with the next one."""
@@ -44,7 +45,7 @@ class Lines:
         """The file at `path`, made when there is none; what it says is on the disk from then on."""
         path.touch()
         for each in (path, path.parent):
-            _keep(each)
+            sync(each)
         lines = cls(path)
         lines._found = path.stat().st_size
         return lines
@@ -212,12 +213,3 @@ def _to_disk(file: FileIO, text: bytes) -> None:
     while left:
         left = left[file.write(left) or 0 :]
     os.fsync(file.fileno())
-
-
-def _keep(path: Path) -> None:
-    """Have on the disk what a file says, or which files a folder has."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
